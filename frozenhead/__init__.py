@@ -1,0 +1,1 @@
+"""frozenhead: run a frozen BERT once, keep its vectors, train heads on them in seconds."""
