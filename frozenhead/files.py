@@ -39,13 +39,17 @@ def storage_errors(path: Path, doing: str) -> Iterator[None]:
         raise StorageError(f"Cannot {doing} {path}: {reason}. {advice}") from error
 
 
+def host_name() -> str:
+    """This host's name without hyphens, as it stands in temporary names."""
+    return socket.gethostname().replace("-", "_") or "host"
+
+
 def temporary_name() -> str:
     """A fresh hidden name that tells which process on which host is writing it.
 
     `.tmp-<host>-<pid>-<random>`: `prune` removes it once that process is gone.
     """
-    host = socket.gethostname().replace("-", "_") or "host"
-    return f"{TEMPORARY_PREFIX}{host}-{os.getpid()}-{secrets.token_hex(8)}"
+    return f"{TEMPORARY_PREFIX}{host_name()}-{os.getpid()}-{secrets.token_hex(8)}"
 
 
 def sync_folder(folder: Path) -> None:
@@ -88,9 +92,7 @@ def make_folder(path: Path, *, mode: int = 0o777) -> None:
 
 def canonical_json(value: Any) -> bytes:
     """One byte string per value: sorted keys, no spaces, UTF-8, no NaN. What is hashed is written so."""
-    text = json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return text.encode()
 
 

@@ -1,0 +1,102 @@
+"""Writing vectors: gather rows, commit them as shards, lose at most one unflushed shard."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frozenhead.cache.keys import Keys
+from frozenhead.cache.shard import SUFFIX, encode_shard, shard_name
+from frozenhead.errors import StorageError
+from frozenhead.files import write_file
+
+FLUSH_BYTES = 64 * 2**20
+FLUSH_SECONDS = 30.0
+
+
+class ShardWriter:
+    """Gathers rows of one space and commits them, 64 MiB or 30 s at a time.
+
+    Leaving the `with` block commits what is left, also when it is left by Ctrl-C: work that was
+    done is kept. Once a row is committed it is acknowledged, and stays.
+
+    Parameters
+    ----------
+    folder : Path
+        The `shards` folder of the space.
+    space_id : str
+    dtype : numpy dtype
+        How vectors are stored.
+    flush_bytes : int
+        Commit when the gathered vectors reach this size.
+    flush_seconds : float
+        Commit when the oldest gathered row is this old.
+    clock : callable
+        Seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        space_id: str,
+        *,
+        dtype: np.dtype[Any],
+        flush_bytes: int = FLUSH_BYTES,
+        flush_seconds: float = FLUSH_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._folder = folder
+        self._space_id = space_id
+        self._dtype = dtype
+        self._flush_bytes = flush_bytes
+        self._flush_seconds = flush_seconds
+        self._clock = clock
+        self._blocks: list[tuple[Keys, NDArray[Any], NDArray[np.int32]]] = []
+        self._bytes = 0
+        self._since = 0.0
+        self.committed: list[str] = []
+
+    def add(self, keys: Keys, vectors: NDArray[np.floating[Any]], tokens: NDArray[np.int32]) -> None:
+        """Take rows: keys (n, 32), vectors (n, D), tokens (n,). Commits when enough has gathered.
+
+        Raises
+        ------
+        ValueError
+            A vector is not finite. Nothing of this call is kept.
+        StorageError
+            The disk does not take the shard.
+        """
+        if not self._blocks:
+            self._since = self._clock()
+        block = (keys.copy(), vectors.astype(self._dtype), tokens.astype(np.int32))
+        if not np.isfinite(block[1]).all():
+            raise ValueError("The encoder gave a vector that is not finite (NaN or infinity); it is not stored.")
+        self._blocks.append(block)
+        self._bytes += block[1].nbytes
+        if self._bytes >= self._flush_bytes or self._clock() - self._since >= self._flush_seconds:
+            self.flush()
+
+    def flush(self) -> None:
+        """Commit what has gathered as one shard. Raises `StorageError` if the disk does not take it."""
+        if not self._blocks:
+            return
+        keys, vectors, tokens = (np.concatenate(parts) for parts in zip(*self._blocks, strict=True))
+        data = encode_shard(self._space_id, keys, vectors, tokens)
+        name = shard_name(data)
+        write_file(self._folder / f"{name}{SUFFIX}", data)
+        self.committed.append(name)
+        self._blocks.clear()
+        self._bytes = 0
+
+    def __enter__(self) -> "ShardWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not isinstance(error, StorageError):  # the disk has just refused: a second try would hide why
+            self.flush()

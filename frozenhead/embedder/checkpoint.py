@@ -1,0 +1,200 @@
+"""A checkpoint folder: what identifies it, and whether it may be used at all.
+
+Reads JSON and file hashes only; no torch and no transformers is loaded, so that a warm cache answers at once.
+"""
+
+import hashlib
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from frozenhead.errors import EncoderUnfit, EncoderUntrusted, UsageError
+
+CONFIG = "config.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
+WEIGHTS = "model.safetensors"
+WEIGHTS_INDEX = "model.safetensors.index.json"
+
+# Every file that a tokenizer may read. More than one tokenizer needs, so that none is missed.
+_TOKENIZER_FILE = re.compile(r"(tokenizer|vocab|merges|special_tokens_map|added_tokens|bpe).*|.*\.model")
+
+# Models whose first position is padding_idx + 1, so that two positions are never used.
+_OFFSET_POSITIONS = {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer", "data2vec-text"}
+
+SHORTEST = 3  # [CLS], one token, [SEP]
+_FALLBACK_LENGTH = 512
+_NO_LIMIT = 10**6  # tokenizers without a limit of their own say 1e30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A frozen encoder on disk.
+
+    Attributes
+    ----------
+    model : str
+        As the user named it: a folder, a hub id, or `minilm`.
+    name : str
+        For feature sets: the last part of `model`.
+    revision, commit : str or None
+        What was asked of the hub, and what it was.
+    folder : Path
+    files : tuple of (name, sha256)
+        Weights, config and tokenizer files.
+    dim : int
+        D, the size of a token state.
+    max_length : int
+        The encoder's own limit in tokens, special tokens included.
+    has_pooler : bool
+        Whether trained pooler weights are in the checkpoint.
+    """
+
+    model: str
+    name: str
+    revision: str | None
+    commit: str | None
+    folder: Path
+    files: tuple[tuple[str, str], ...]
+    dim: int
+    max_length: int
+    has_pooler: bool
+
+    def check_length(self, max_length: int) -> int:
+        """`max_length` if the encoder can take it, else `UsageError`."""
+        if not SHORTEST <= max_length <= self.max_length:
+            raise UsageError(
+                f"max_length is {max_length}; {self.name} takes {SHORTEST} to {self.max_length} tokens, "
+                "[CLS] and [SEP] included."
+            )
+        return max_length
+
+    def check_pooling(self, pooling: str) -> str:
+        """`pooling` if the checkpoint has what it needs, else `EncoderUnfit` with the way out."""
+        if pooling == "pooler" and not self.has_pooler:
+            raise EncoderUnfit(
+                f"{self.model} has no trained pooler weights: transformers would make up random ones on every load.\n"
+                "Use --pooling cls (the last state of [CLS]) or --pooling mean."
+            )
+        return pooling
+
+
+def read_checkpoint(folder: Path, *, model: str, revision: str | None = None, commit: str | None = None) -> Checkpoint:
+    """Inspect and hash the checkpoint in `folder`.
+
+    Raises
+    ------
+    EncoderUnfit
+        No config, no safetensors weights, or files that cannot be read.
+    EncoderUntrusted
+        The config asks for code of its own (`auto_map`).
+    """
+    config = _read_json(folder / CONFIG, model)
+    tokenizer_config = _read_json(folder / TOKENIZER_CONFIG, model) if (folder / TOKENIZER_CONFIG).exists() else {}
+    for name, content in ((CONFIG, config), (TOKENIZER_CONFIG, tokenizer_config)):
+        if "auto_map" in content:
+            raise EncoderUntrusted(
+                f"{folder / name} has an auto_map: the checkpoint wants to run Python code of its own, "
+                "which frozenhead never does.\nUse a checkpoint of an architecture that transformers knows."
+            )
+    if config.get("is_encoder_decoder"):
+        raise EncoderUnfit(f"{model} is an encoder-decoder; frozenhead needs a BERT-like encoder. Try minilm.")
+    weights = weight_files(folder, model)
+    try:
+        files = tuple((name, _sha256(folder / name)) for name in identity_files(folder, weights))
+        has_pooler = any(_has_pooler(folder / name) for name in weights)
+    except (OSError, ValueError) as error:
+        raise EncoderUnfit(f"The checkpoint {folder} cannot be read: {error}. Copy or download it again.") from error
+    return Checkpoint(
+        model=model,
+        name=re.sub(r"[^A-Za-z0-9_-]+", "-", Path(model).resolve().name if folder == Path(model) else Path(model).name),
+        revision=revision,
+        commit=commit,
+        folder=folder,
+        files=files,
+        dim=_dim(config, model),
+        max_length=_own_limit(config, tokenizer_config),
+        has_pooler=has_pooler,
+    )
+
+
+def weight_files(folder: Path, model: str) -> list[str]:
+    """Names of the safetensors files that transformers would load."""
+    if (folder / WEIGHTS).exists():
+        return [WEIGHTS]
+    if (folder / WEIGHTS_INDEX).exists():
+        names = sorted(set(_read_json(folder / WEIGHTS_INDEX, model).get("weight_map", {}).values()))
+        if names and all(Path(name).name == name and (folder / name).exists() for name in names):
+            return names
+        raise EncoderUnfit(f"{folder / WEIGHTS_INDEX} names files that are not there. Download the checkpoint again.")
+    pickled = sorted(p.name for p in folder.glob("*.bin"))
+    if pickled:
+        raise EncoderUnfit(
+            f"{folder} has only {pickled[0]}: pickled weights can run code when loaded, so only safetensors are read.\n"
+            "Take the model.safetensors of the same checkpoint, or convert it once: load it with transformers "
+            "and call save_pretrained()."
+        )
+    raise EncoderUnfit(f"{folder} holds no model.safetensors. --model takes minilm, a hub id, or a checkpoint folder.")
+
+
+def identity_files(folder: Path, weights: list[str]) -> list[str]:
+    """Names of all files that decide which vector a text gets: config, weights, tokenizer."""
+    index = [WEIGHTS_INDEX] if weights != [WEIGHTS] else []
+    tokenizer = [p.name for p in folder.iterdir() if p.is_file() and _TOKENIZER_FILE.fullmatch(p.name)]
+    return sorted({CONFIG, *weights, *index, *tokenizer})
+
+
+def file_signatures(folder: Path, names: list[str]) -> tuple[tuple[int, int, int], ...]:
+    """Inode, size and time of files: equal before and after a load, the files hashed are the files loaded."""
+    status = [os.stat(folder / name) for name in names]
+    return tuple((s.st_ino, s.st_size, s.st_mtime_ns) for s in status)
+
+
+def _read_json(path: Path, model: str) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise EncoderUnfit(
+            f"{path.parent} has no {path.name}, so it is not a transformers checkpoint.\n"
+            "--model takes minilm, a hub id such as bert-base-uncased, or a checkpoint folder."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise EncoderUnfit(f"{path} of {model} cannot be read: {error}. Download the checkpoint again.") from error
+    if not isinstance(content, dict):
+        raise EncoderUnfit(f"{path} of {model} is not a JSON object. Download the checkpoint again.")
+    return content
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _has_pooler(path: Path) -> bool:
+    """Whether a safetensors file holds pooler weights, by the names in its header."""
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > path.stat().st_size:
+            raise ValueError(f"{path.name} is cut short")
+        header = json.loads(file.read(length))
+    return any(name.endswith("pooler.dense.weight") for name in header)
+
+
+def _dim(config: dict[str, Any], model: str) -> int:
+    for field in ("hidden_size", "dim", "d_model"):  # BERT and most others, DistilBERT, XLNet
+        value = config.get(field)
+        if isinstance(value, int) and value > 0:
+            return value
+    raise EncoderUnfit(f"config.json of {model} does not say hidden_size, so it is not a BERT-like encoder.")
+
+
+def _own_limit(config: dict[str, Any], tokenizer_config: dict[str, Any]) -> int:
+    """The shorter of what the tokenizer and the position embeddings allow."""
+    positions = config.get("max_position_embeddings")
+    if isinstance(positions, int) and config.get("model_type") in _OFFSET_POSITIONS:
+        positions -= int(config.get("pad_token_id") or 0) + 1
+    claimed = [positions, tokenizer_config.get("model_max_length")]
+    limits = [int(n) for n in claimed if isinstance(n, int | float) and SHORTEST <= n < _NO_LIMIT]
+    return min(limits, default=_FALLBACK_LENGTH)

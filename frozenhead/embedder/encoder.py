@@ -1,0 +1,179 @@
+"""A transformer, frozen and loaded: token ids in, pooled vectors out.
+
+Loads torch and transformers when an `Encoder` is made, not when this module is imported.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frozenhead.embedder.checkpoint import Checkpoint, file_signatures
+from frozenhead.embedder.pooling import Pooling, pool
+from frozenhead.errors import EncoderUnfit, UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+Precision = Literal["fp32"]
+
+# Tokens of one batch, padding included; measured on 2 cores in benchmarks/RESULTS.md.
+CPU_TOKEN_BUDGET = 2048
+CUDA_TOKEN_BUDGET = 32768
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenRows:
+    """Tokenised texts.
+
+    Attributes
+    ----------
+    rows : list of dict
+        For each text the model's inputs as lists of int, truncated to `max_length`.
+    counts : int32 array (n,)
+        Tokens before truncation, special tokens included.
+    lengths : int32 array (n,)
+        Tokens after truncation.
+    """
+
+    rows: list[dict[str, list[int]]]
+    counts: NDArray[np.int32]
+    lengths: NDArray[np.int32]
+
+
+def choose_device(device: str) -> "torch.device":
+    """`auto` is CUDA where there is one, else the CPU. Raises `UsageError` for a device that is not there."""
+    import torch
+
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise UsageError(f"Device {device!r} is none of auto, cpu, cuda, cuda:N.") from error
+    if chosen.type not in ("cpu", "cuda"):
+        raise UsageError(f"Device {device!r} is none of auto, cpu, cuda, cuda:N.")
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise UsageError(f"Device {device!r} is not on this machine ({torch.cuda.device_count()} CUDA devices).")
+    return chosen
+
+
+class Encoder:
+    """A checkpoint in memory: eval mode, float32, no gradients.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    device : str
+        `auto`, `cpu`, `cuda` or `cuda:N`.
+
+    Raises
+    ------
+    EncoderUnfit
+        The weights do not fit the architecture, or changed while they were read.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, *, device: str = "auto") -> None:
+        self.checkpoint = checkpoint
+        self.device = choose_device(device)
+        self.model, self.tokenizer = load_pretrained(checkpoint)
+        self.model.to(self.device)
+
+    @property
+    def token_budget(self) -> int:
+        """Tokens of one batch on this device."""
+        return CUDA_TOKEN_BUDGET if self.device.type == "cuda" else CPU_TOKEN_BUDGET
+
+    def tokenize(self, texts: Sequence[str], *, max_length: int) -> TokenRows:
+        """Token ids of each text, cut at `max_length`, and how many tokens there were before the cut."""
+        texts = list(texts)
+        whole = self.tokenizer(texts, padding=False, truncation=False, verbose=False)
+        counts = np.array([len(ids) for ids in whole["input_ids"]], np.int32)
+        rows = [{name: whole[name][i] for name in whole} for i in range(len(texts))]
+        long = np.flatnonzero(counts > max_length)
+        if len(long):
+            # The tokenizer knows how to cut: [SEP] stays, and some models cut on the left.
+            cut = self.tokenizer([texts[i] for i in long], padding=False, truncation=True, max_length=max_length)
+            for j, i in enumerate(long):
+                rows[i] = {name: cut[name][j] for name in cut}
+        lengths = np.array([len(row["input_ids"]) for row in rows], np.int32)
+        return TokenRows(rows=rows, counts=counts, lengths=lengths)
+
+    def encode(
+        self, rows: Sequence[dict[str, list[int]]], poolings: Sequence[Pooling]
+    ) -> dict[str, NDArray[np.float32]]:
+        """Vectors (B, D) float32 of one batch, for each pooling, from one forward pass."""
+        import torch
+
+        with torch.inference_mode():
+            inputs = {name: t.to(self.device) for name, t in self._pad(rows).items()}  # (B, T) each
+            output = self.model(**inputs)
+            hidden = output.last_hidden_state  # (B, T, D)
+            pooled = getattr(output, "pooler_output", None)  # (B, D)
+            vectors = {p: pool(p, hidden, inputs["attention_mask"], pooled) for p in poolings}
+            return {p: v.float().cpu().numpy() for p, v in vectors.items()}
+
+    def _pad(self, rows: Sequence[dict[str, list[int]]]) -> dict[str, "torch.Tensor"]:
+        """Rows of unequal length as integer tensors (B, T), padded on the right."""
+        import torch
+
+        longest = max(len(row["input_ids"]) for row in rows)
+        fill = {"input_ids": self.tokenizer.pad_token_id or 0, "token_type_ids": self.tokenizer.pad_token_type_id}
+        padded = {}
+        for name in rows[0]:
+            table = np.full((len(rows), longest), fill.get(name, 0), np.int64)
+            for i, row in enumerate(rows):
+                table[i, : len(row[name])] = row[name]
+            padded[name] = torch.from_numpy(table)
+        return padded
+
+
+def load_pretrained(checkpoint: Checkpoint) -> tuple[Any, Any]:
+    """The model (eval mode, float32, frozen, on the CPU) and its tokenizer, from the checkpoint's folder alone."""
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoModel, AutoTokenizer
+
+    names = [name for name, _ in checkpoint.files]
+    before = file_signatures(checkpoint.folder, names)
+    local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        # A missing weight is drawn at random while loading: keep the caller's random state out of it.
+        with _quiet_transformers(), torch.random.fork_rng(devices=[]):
+            tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, **local)
+            model, info = AutoModel.from_pretrained(
+                checkpoint.folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **local
+            )
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise EncoderUnfit(f"transformers cannot load {checkpoint.model}: {reason}") from error
+    missing = sorted(name for name in info["missing_keys"] if "pooler" not in name)
+    if missing or info["mismatched_keys"]:
+        names_shown = ", ".join((missing or sorted(str(k) for k in info["mismatched_keys"]))[:3])
+        raise EncoderUnfit(
+            f"{checkpoint.model} lacks weights of its own architecture ({names_shown}, ...): "
+            "they would be random. Download the checkpoint again."
+        )
+    if file_signatures(checkpoint.folder, names) != before:
+        raise EncoderUnfit(f"The files of {checkpoint.folder} changed while they were read. Run the command again.")
+    model.requires_grad_(requires_grad=False)
+    return model.eval(), tokenizer
+
+
+@contextlib.contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Without transformers' bars and notices on stderr: what matters of them is checked here and raised."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,160 @@
+"""`Embedder`: texts in, cached vectors out, as a scikit-learn transformer."""
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, TransformerMixin
+
+from frozenhead.cache import VectorCache, distinct_keys, text_keys
+from frozenhead.embedder.checkpoint import Checkpoint
+from frozenhead.embedder.compute import EmbedSettings, embed_texts, space_of
+from frozenhead.embedder.encoder import Encoder
+from frozenhead.embedder.finding import find_checkpoint
+from frozenhead.errors import CacheDamaged
+
+
+class Embedder(TransformerMixin, BaseEstimator):
+    """Frozen encoder as a transformer: each text is embedded once, ever, and read from the cache after that.
+
+    Parameters
+    ----------
+    model : str or path
+        `minilm`, a checkpoint folder, or a hub id.
+    pooling : {"pooler", "cls", "mean", "max"}
+        `pooler` is `pooler_output`, `cls` is `last_hidden_state[:, 0]`: different numbers.
+    max_length : int, optional
+        Tokens kept, special tokens included; default the encoder's own limit.
+    precision : {"auto", "fp32"}
+    device : str
+        `auto`, `cpu`, `cuda` or `cuda:N`.
+    backend : {"auto", "torch"}
+    cache_dir : path, optional
+        Default: `FROZENHEAD_CACHE_DIR`, else the user's cache folder.
+
+    Notes
+    -----
+    `__init__` only stores, and `fit` learns nothing: the encoder is loaded when a vector is first missing.
+    Copies made by `clone` or pickling carry no weights.
+
+    Examples
+    --------
+    >>> from frozenhead import DenseHead, Embedder      # doctest: +SKIP
+    >>> Pipeline([("embed", Embedder("minilm", pooling="mean")), ("head", DenseHead())])   # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str],
+        *,
+        pooling: str = "pooler",
+        max_length: int | None = None,
+        precision: str = "auto",
+        device: str = "auto",
+        backend: str = "auto",
+        cache_dir: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self.model = model
+        self.pooling = pooling
+        self.max_length = max_length
+        self.precision = precision
+        self.device = device
+        self.backend = backend
+        self.cache_dir = cache_dir
+
+    def fit(self, X: Iterable[str], y: ArrayLike | None = None) -> "Embedder":  # noqa: ARG002 (scikit-learn's signature)
+        """Check that X holds texts. Nothing is learned and no encoder is loaded."""
+        check_texts(X)
+        return self
+
+    def transform(self, X: Iterable[str]) -> NDArray[np.float32]:
+        """Vectors of texts.
+
+        Parameters
+        ----------
+        X : iterable of str (N,)
+            List, tuple, object array, or pandas Series.
+
+        Returns
+        -------
+        float32 array (N, D)
+
+        Raises
+        ------
+        TypeError
+            X is a bare string, or a row is not a string (its index is named).
+        EncoderError, StorageError
+            See `frozenhead.errors`.
+        """
+        texts = check_texts(X)
+        settings = self._settings()
+        checkpoint = find_checkpoint(self.model)
+        cache = self._cache()
+        store = cache.space(space_of(checkpoint, settings.poolings[0], settings))
+        first, inverse = distinct_keys(text_keys(texts))
+        keys = text_keys(texts[i] for i in first)
+        lookup = store.lookup(keys)
+        if not lookup.found.all():
+            distinct = [texts[i] for i in first]
+            embed_texts(checkpoint, distinct, settings=settings, cache=cache, encoder=lambda: self._encoder(checkpoint))
+            lookup = store.lookup(keys)
+        if lookup.vectors is None or not lookup.found.all():
+            raise CacheDamaged(f"Vectors just written to {cache.folder} cannot be read back. Check that disk.")
+        return lookup.vectors.astype(np.float32, copy=False)[inverse]
+
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:  # noqa: ARG002
+        """`embedder0` ... `embedder<D-1>`."""
+        dim = find_checkpoint(self.model).dim
+        return np.asarray([f"embedder{i}" for i in range(dim)], dtype=object)
+
+    def _settings(self) -> EmbedSettings:
+        return EmbedSettings(
+            poolings=(self.pooling,),  # type: ignore[arg-type]  # checked by EmbedSettings
+            max_length=self.max_length,
+            precision=self.precision,  # type: ignore[arg-type]
+            device=self.device,
+            backend=self.backend,  # type: ignore[arg-type]
+        )
+
+    def _cache(self) -> VectorCache:
+        """One cache object per folder, so that a shard is verified once per estimator and not once per call."""
+        known: VectorCache | None = self.__dict__.get("_open_cache")
+        wanted = VectorCache(self.cache_dir)
+        if known is None or known.folder != wanted.folder:
+            known = self._open_cache = wanted
+        return known
+
+    def _encoder(self, checkpoint: Checkpoint) -> Encoder:
+        """The loaded encoder, loaded again if the checkpoint's files or the device are not what they were."""
+        loaded: tuple[Any, Encoder] | None = self.__dict__.get("_loaded")
+        wanted = (checkpoint.files, self.device)
+        if loaded is None or loaded[0] != wanted:
+            loaded = self._loaded = (wanted, Encoder(checkpoint, device=self.device))
+        return loaded[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()
+        return {name: value for name, value in state.items() if name not in ("_loaded", "_open_cache")}
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.string = True
+        tags.requires_fit = False
+        return tags
+
+
+def check_texts(X: Iterable[str]) -> list[str]:
+    """Texts as a list. Raises `TypeError` for a bare string, and names the first row that is not a string."""
+    if isinstance(X, str | bytes):
+        raise TypeError("X is one string; pass a list of texts: [text].")
+    texts = list(X)
+    for i, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise TypeError(f"Row {i} of X is {text!r} ({type(text).__name__}); every row must be a string.")
+    return texts
