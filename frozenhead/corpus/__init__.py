@@ -1,1 +1,25 @@
-"""."""
+"""Labelled texts: read, check, split, find duplicates."""
+
+from frozenhead.corpus.columns import Columns, column_values, find_columns
+from frozenhead.corpus.corpus import Corpus, CorpusOptions, load_corpus
+from frozenhead.corpus.docstrings import docstring_corpus
+from frozenhead.corpus.labels import natural_order
+from frozenhead.corpus.reading import Format, Table, check_format, read_table
+from frozenhead.corpus.splitting import parse_split, split_rows
+
+__all__ = [
+    "Columns",
+    "Corpus",
+    "CorpusOptions",
+    "Format",
+    "Table",
+    "check_format",
+    "column_values",
+    "docstring_corpus",
+    "find_columns",
+    "load_corpus",
+    "natural_order",
+    "parse_split",
+    "read_table",
+    "split_rows",
+]

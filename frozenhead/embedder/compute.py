@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,9 +53,9 @@ class EmbedSettings:
 
     poolings: tuple[Pooling, ...] = ("pooler",)
     max_length: int | None = None
-    precision: Literal["auto", "fp32"] = "auto"
+    precision: str = "auto"
     device: str = "auto"
-    backend: Literal["auto", "torch"] = "auto"
+    backend: str = "auto"
 
     def __post_init__(self) -> None:
         wrong = [p for p in self.poolings if p not in POOLINGS]

@@ -113,9 +113,9 @@ class Embedder(TransformerMixin, BaseEstimator):
         return EmbedSettings(
             poolings=(self.pooling,),  # type: ignore[arg-type]  # checked by EmbedSettings
             max_length=self.max_length,
-            precision=self.precision,  # type: ignore[arg-type]
+            precision=self.precision,
             device=self.device,
-            backend=self.backend,  # type: ignore[arg-type]
+            backend=self.backend,
         )
 
     def _cache(self) -> VectorCache:

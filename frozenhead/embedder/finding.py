@@ -42,10 +42,10 @@ def find_checkpoint(model: str | os.PathLike[str], *, revision: str | None = Non
     """
     named = os.fspath(model)
     folder = Path(named).expanduser()
+    if named == MINILM:  # a folder of that name is ./minilm
+        return _find_minilm()
     if folder.is_dir():
         return read_checkpoint(folder, model=named)
-    if named == MINILM:
-        return _find_minilm()
     if folder.exists():
         raise EncoderNotFound(f"{named} is a file. --model takes the checkpoint's folder, a hub id, or minilm.")
     if not _HUB_ID.fullmatch(named):

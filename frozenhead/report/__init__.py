@@ -1,1 +1,12 @@
-"""."""
+"""Predictions become evidence: scores, figures, the page and the terminal table.
+
+Imports neither torch nor transformers, and of the package only errors.
+"""
+
+from frozenhead.report.evidence import HeadEvidence, gather
+from frozenhead.report.figures import Figures, draw
+from frozenhead.report.metrics import balanced_weights, score_block
+from frozenhead.report.page import render
+from frozenhead.report.table import terminal_table
+
+__all__ = ["Figures", "HeadEvidence", "balanced_weights", "draw", "gather", "render", "score_block", "terminal_table"]

@@ -1,0 +1,494 @@
+"""The command line: parse, call, print; no logic.
+
+torch, transformers, pandas and scikit-learn are imported by the commands, inside the functions below:
+`frozenhead --help` answers in under half a second.
+"""
+
+import contextlib
+import os
+import shlex
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+
+from frozenhead.errors import FrozenheadError, ProofFailed, StorageError, UsageError
+from frozenhead.terminal import (
+    TerminalVoice,
+    counts_line,
+    listen_to_library,
+    output_console,
+    plain_table,
+    print_error,
+    print_json,
+    print_lines,
+    print_renderables,
+)
+
+STOPPED = "stopped. What was computed so far is in the cache; run the same command again to go on."
+
+app = typer.Typer(
+    name="frozenhead",
+    help="Run a frozen BERT once, keep its vectors, and train and compare heads on them in seconds.\n\n"
+    "The way: embed, then fit, then report. Try: frozenhead demo",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+cache_app = typer.Typer(
+    name="cache", help="Look after the cache of vectors.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(cache_app)
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No lines and no bars on stderr, only warnings and errors.")]
+CacheDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache-dir", metavar="DIR", help="The cache; default FROZENHEAD_CACHE_DIR or the user's cache folder."
+    ),
+]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The run folder that embed made.")]
+Features = Annotated[str, typer.Option("--features", metavar="NAMES", help="Feature sets, comma-separated, or all.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+Format = Annotated[
+    str | None, typer.Option("--format", help="csv, tsv, jsonl or parquet; default by name, else by content.")
+]
+Encoding = Annotated[str, typer.Option("--encoding", help="Of text files.")]
+Delimiter = Annotated[str | None, typer.Option("--delimiter", help="Between fields, such as ';'.")]
+
+
+def _version(value: bool) -> None:
+    if value:
+        from importlib.metadata import version
+
+        print_lines([f"frozenhead {version('frozenhead')}"])
+        raise typer.Exit
+
+
+@app.callback()
+def _top(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the corpus and the run.")] = Path(
+        "frozenhead-demo"
+    ),
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """The whole path on data and an encoder that need no network."""
+    from frozenhead.commands.demo import demo as run_demo
+
+    flags = ["--quiet"] if quiet else []
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        result = run_demo(out, lambda words: _dispatch([*words, *flags]), TerminalVoice(quiet=quiet))
+    if as_json:
+        print_json(result)
+    else:
+        print_lines([f"the page: {result['page']}", f"done in {result['seconds']:.0f} s"])
+
+
+@app.command()
+def embed(
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="CSV, TSV, JSONL or Parquet, .gz too; - is standard input.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="RUN", help="The run folder; default runs/<name of DATA>.")
+    ] = None,
+    text: Annotated[
+        str | None, typer.Option("--text", metavar="COL", help="Text column; guessed when its name is plain.")
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option("--label", metavar="COL", help="Label column; guessed when its name is plain.")
+    ] = None,
+    no_label: Annotated[bool, typer.Option("--no-label", help="The texts have no labels: embed only.")] = False,
+    split: Annotated[
+        str | None, typer.Option("--split", help="Shares of train/val/test, stratified.  [default: 0.7/0.15/0.15]")
+    ] = None,
+    split_column: Annotated[
+        str | None, typer.Option("--split-column", metavar="COL", help="Column that says train, val or test.")
+    ] = None,
+    val: Annotated[
+        str | None, typer.Option("--val", metavar="FILE", help="Validation rows, in a file of their own.")
+    ] = None,
+    test: Annotated[
+        str | None, typer.Option("--test", metavar="FILE", help="Test rows, in a file of their own.")
+    ] = None,
+    group_duplicates: Annotated[
+        bool, typer.Option("--group-duplicates", help="Keep copies of a text in one split.")
+    ] = False,
+    seed: Annotated[int | None, typer.Option("--seed", help="Of the split.  [default: 2018]")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", metavar="NAME", help="minilm, a checkpoint folder, or a hub id.  [default: minilm]"),
+    ] = None,
+    revision: Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit on the hub.")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="What the encoder is called in the run.")] = None,
+    pooling: Annotated[
+        str | None, typer.Option("--pooling", help="pooler, cls, mean, max; several with commas.  [default: pooler]")
+    ] = None,
+    max_length: Annotated[
+        int | None,
+        typer.Option("--max-length", help="Tokens kept, [CLS] and [SEP] included.  [default: the encoder's limit]"),
+    ] = None,
+    precision: Annotated[str | None, typer.Option("--precision", help="auto or fp32.  [default: auto]")] = None,
+    backend: Annotated[str, typer.Option("--backend", help="auto or torch.")] = "auto",
+    device: Device = "auto",
+    recipe: Annotated[
+        str | None,
+        typer.Option("--recipe", help="notebook: the published notebook's encoder, split, length and pooling."),
+    ] = None,
+    file_format: Format = None,
+    encoding: Encoding = "utf-8",
+    delimiter: Delimiter = None,
+    cache_dir: CacheDir = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that holds other data.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be embedded, and do nothing.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Read, check and split texts; compute the vectors that the cache lacks."""
+    from frozenhead.commands.embed import embed as run_embed
+    from frozenhead.commands.embed import embed_options
+
+    options = embed_options(
+        data=data, out=out, recipe=recipe, model=model, revision=revision, name=name,
+        pooling=pooling, max_length=max_length, precision=precision, backend=backend, device=device,
+        corpus={
+            "text": text, "label": label, "labelled": not no_label, "split": split, "seed": seed,
+            "split_column": split_column, "val": val, "test": test, "group_duplicates": group_duplicates,
+            "format": file_format, "encoding": encoding, "delimiter": delimiter,
+        },
+        cache_dir=cache_dir, overwrite=overwrite, dry_run=dry_run, command=_command_line(),
+    )  # fmt: skip
+    result = run_embed(options, TerminalVoice(quiet=quiet))
+    if as_json:
+        print_json(result)
+        return
+    lines = [
+        f"{result['rows']:,} rows, {result['distinct']:,} distinct texts, {len(result['classes'])} classes",
+        f"{counts_line(result['splits'])} ({result['split_rule']})",
+    ]
+    if dry_run:
+        print_lines([*lines, f"{result['cached']:,} texts cached, {result['to_embed']:,} to embed; nothing was done"])
+        return
+    for feature, facts in result["features"].items():
+        cut = facts["truncation"]
+        lines.append(
+            f"{feature}: {facts['dim']} numbers per text, {cut['truncated']:,} texts ({cut['share']:.1%}) "
+            f"longer than {facts['max_length']} tokens were cut"
+        )
+    lines.append(
+        f"{result['computed']:,} texts embedded, {result['cached']:,} from the cache, {result['seconds']:.1f} s"
+    )
+    print_lines(
+        [
+            *lines,
+            f"next: frozenhead fit {shlex.quote(result['run'])} --head all"
+            if result["classes"]
+            else f"run: {result['run']}",
+        ]
+    )
+
+
+@app.command()
+def fit(
+    run: RunFolder,
+    head: Annotated[
+        str,
+        typer.Option(
+            "--head", metavar="NAMES", help="dense, softmax, logreg, tfidf, majority, comma-separated, or all."
+        ),
+    ] = "dense",
+    features: Features = "all",
+    class_weight: Annotated[
+        str, typer.Option("--class-weight", help="balanced, none, or a JSON file {label: weight}.")
+    ] = "balanced",
+    sets: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A head's own option: lr=3e-4, or dense.lr=3e-4; repeatable."),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of weights, order and dropout.")] = 2018,
+    jobs: Annotated[int, typer.Option("--jobs", help="Heads trained at the same time.")] = 1,
+    cache_dir: CacheDir = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train heads on the cached vectors."""
+    from frozenhead.commands.fit import FitOptions
+    from frozenhead.commands.fit import fit as run_fit
+
+    options = FitOptions(
+        run=run, heads=_names(head), features=_names(features), class_weight=class_weight,
+        sets=tuple(sets or ()), seed=seed, jobs=jobs, cache_dir=cache_dir,
+    )  # fmt: skip
+    result = run_fit(options, TerminalVoice(quiet=quiet))
+    if as_json:
+        print_json(result)
+        return
+    rows = [
+        (
+            r["feature"],
+            r["head"],
+            *(f"{r['val'][k]:.4f}" if r["val"] else "-" for k in ("accuracy", "macro_f1")),
+            f"{r['fit_seconds']:.2f}",
+        )
+        for r in result["heads"]
+    ]
+    titles = ("features", "head", "val accuracy", "val macro F1", "seconds")
+    print_renderables([plain_table(titles, rows, right=titles[2:])])
+    print_lines([f"next: frozenhead report {shlex.quote(str(run))}"])
+
+
+@app.command()
+def report(run: RunFolder, as_json: Json = False, quiet: Quiet = False) -> None:
+    """Compare the heads: a table here, report.html and report.json in RUN."""
+    from frozenhead.commands.report import report as run_report
+    from frozenhead.report import terminal_table
+
+    voice = TerminalVoice(quiet=quiet)
+    evidence = run_report(run)
+    if as_json:
+        print_json(evidence)
+        return
+    print_renderables(terminal_table(evidence, width=output_console().width))
+    voice.say(f"wrote {run / 'report.html'} and {run / 'report.json'}")
+
+
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run, or the folder of one trained head.")],
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Table of new texts; - is standard input.")],
+    out: Annotated[
+        str, typer.Option("--out", "-o", metavar="FILE", help=".csv, .tsv, .jsonl or .parquet; - is standard output.")
+    ] = "-",
+    head: Annotated[str | None, typer.Option("--head", help="Default: the best on validation.")] = None,
+    features: Annotated[
+        str | None, typer.Option("--features", metavar="NAME", help="Default: the best on validation.")
+    ] = None,
+    text: Annotated[str | None, typer.Option("--text", metavar="COL", help="Text column; default the run's.")] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Leave cells that look like formulas as they are.")] = False,
+    device: Device = "auto",
+    file_format: Format = None,
+    encoding: Encoding = "utf-8",
+    delimiter: Delimiter = None,
+    cache_dir: CacheDir = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Label new texts with a trained head."""
+    from frozenhead.commands.predict import PredictOptions
+    from frozenhead.commands.predict import predict as run_predict
+
+    if as_json and out == "-":
+        raise UsageError("--json and the table would both go to standard output; give the table a file with -o FILE.")
+    options = PredictOptions(
+        run=run, data=data, out=out, head=head, feature=features, text=text, device=device, cache_dir=cache_dir,
+        raw=raw, format=file_format, encoding=encoding, delimiter=delimiter,
+    )  # fmt: skip
+    voice = TerminalVoice(quiet=quiet)
+    summary, output = run_predict(options, voice)
+    if as_json:
+        print_json(summary)
+    elif out == "-":
+        sys.stdout.buffer.write(output)
+        sys.stdout.buffer.flush()
+    else:
+        voice.say(f"wrote {summary['rows']:,} rows to {out}: {counts_line(summary['predicted'])}")
+
+
+@app.command()
+def verify(
+    run: RunFolder,
+    features: Features = "all",
+    sample: Annotated[int, typer.Option("--sample", help="Rows embedded again one by one.")] = 100,
+    steps: Annotated[int, typer.Option("--steps", help="Training steps compared.")] = 50,
+    seed: Annotated[int, typer.Option("--seed", help="Of the sample and the training.")] = 2018,
+    device: Device = "auto",
+    cache_dir: CacheDir = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Prove that cached vectors equal end to end."""
+    from frozenhead.commands.verify import VerifyOptions
+    from frozenhead.commands.verify import verify as run_verify
+
+    options = VerifyOptions(
+        run=run, features=_names(features), sample=sample, steps=steps, seed=seed, device=device, cache_dir=cache_dir
+    )
+    result = run_verify(options, TerminalVoice(quiet=quiet))
+    if as_json:
+        print_json(result)
+    else:
+        print_lines(_verdict_lines(result))
+    if not result["passed"]:
+        raise ProofFailed(
+            "The cached vectors are not what the encoder gives.\n"
+            "Remove the space with `frozenhead cache prune --space ID` and run `frozenhead embed` again."
+        )
+
+
+def _verdict_lines(result: dict[str, Any]) -> list[str]:
+    lines = []
+    for proof in result["features"]:
+        v, t = proof["vectors"], proof["training"]
+        lines += [
+            f"{proof['feature']}",
+            f"  vectors   {v['rows']} rows one by one: largest difference {v['largest_difference']:.2e} "
+            f"(tolerance {v['tolerance']:.0e}) {_verdict(v)}",
+            f"  losses    {t['steps']} training steps: largest difference {t['largest_loss_difference']:.2e} "
+            f"(tolerance {t['tolerance']:.0e}) {_verdict(t)}",
+            f"  weights   after them: largest difference {t['largest_weight_difference']:.2e} "
+            f"(tolerance {t['tolerance']:.0e}) {_verdict(t)}",
+            f"  encoder   the same bits before and after: {'yes' if proof['encoder_unchanged'] else 'NO'}",
+        ]
+    return [*lines, f"verdict: {'passed' if result['passed'] else 'FAILED'}"]
+
+
+def _verdict(part: dict[str, Any]) -> str:
+    return "ok" if part["passed"] else "FAILED"
+
+
+@cache_app.command("ls")
+def cache_ls(cache_dir: CacheDir = None, as_json: Json = False) -> None:
+    """List the spaces."""
+    from frozenhead.commands.caches import list_spaces
+
+    result = list_spaces(cache_dir)
+    if as_json:
+        print_json(result)
+        return
+    names = ("encoder", "pooling", "max_length", "precision", "dim", "rows", "shards", "bytes")
+    rows = [(s["id"][:12], *("?" if s[n] is None else s[n] for n in names)) for s in result["spaces"]]
+    if rows:
+        print_renderables(
+            [plain_table(("space", *names), rows, right=("max_length", "dim", "rows", "shards", "bytes"))]
+        )
+    print_lines([f"{len(rows)} spaces in {result['folder']}"])
+
+
+@cache_app.command("verify")
+def cache_verify(cache_dir: CacheDir = None, as_json: Json = False) -> None:
+    """Hash every shard; set bad ones aside."""
+    from frozenhead.commands.caches import verify_shards
+
+    result = verify_shards(cache_dir)
+    if as_json:
+        print_json(result)
+    else:
+        print_lines([f"bad: {b['space'][:12]} {b['shard'][:12]}: {b['reason']}" for b in result["bad"]])
+        print_lines([f"{result['shards']:,} sound shards in {result['folder']}, {len(result['bad'])} bad"])
+    if result["bad"]:
+        raise typer.Exit(5)
+
+
+@cache_app.command("prune")
+def cache_prune(
+    space: Annotated[
+        list[str] | None, typer.Option("--space", metavar="ID", help="Remove this space whole; repeatable.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would go.")] = False,
+    cache_dir: CacheDir = None,
+    as_json: Json = False,
+) -> None:
+    """Remove leavings of stopped processes, quarantined files, and spaces you name."""
+    from frozenhead.commands.caches import prune
+
+    result = prune(cache_dir, spaces=tuple(space or ()), dry_run=dry_run)
+    if as_json:
+        print_json(result)
+        return
+    print_lines([f"{i['path']} ({i['reason']}, {i['bytes']:,} bytes)" for i in result["items"]])
+    verb = "would go" if dry_run else "removed"
+    print_lines([f"{len(result['items'])} items, {result['bytes']:,} bytes {verb}"])
+
+
+@cache_app.command("path")
+def cache_path(cache_dir: CacheDir = None) -> None:
+    """Print the cache folder."""
+    from frozenhead.cache import VectorCache
+
+    print_lines([str(VectorCache(cache_dir).folder)])
+
+
+@cache_app.command("export")
+def cache_export(
+    space: Annotated[str, typer.Argument(metavar="SPACE", help="Its id, or the first digits.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="A .parquet file.")],
+    cache_dir: CacheDir = None,
+    as_json: Json = False,
+) -> None:
+    """Write a space's keys and vectors as Parquet."""
+    from frozenhead.commands.caches import export
+
+    result = export(cache_dir, space=space, out=out)
+    if as_json:
+        print_json(result)
+    else:
+        print_lines([f"wrote {result['rows']:,} vectors of {result['dim']} numbers to {out}"])
+
+
+def _names(value: str) -> tuple[str, ...]:
+    """`a, b` as ("a", "b")."""
+    names = tuple(part.strip() for part in value.split(",") if part.strip())
+    if not names:
+        raise UsageError("An empty list of names; give one or more, separated by commas.")
+    return names
+
+
+def _command_line() -> str:
+    return shlex.join(["frozenhead", *sys.argv[1:]])
+
+
+def _dispatch(words: list[str]) -> None:
+    """Run one command line given as words; what it raises goes on."""
+    typer.main.get_command(app).main(words, prog_name="frozenhead", standalone_mode=False)
+
+
+def main() -> None:
+    """Entry point: run the command, turn what went wrong into a line and an exit code."""
+    sys.exit(_run(sys.argv[1:]))
+
+
+def _run(words: list[str]) -> int:
+    received: list[int] = []
+
+    def stop(number: int, _: object) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    with contextlib.suppress(ValueError):  # only the main thread may set handlers
+        signal.signal(signal.SIGTERM, stop)
+    listen_to_library()
+    try:
+        code = typer.main.get_command(app).main(words, prog_name="frozenhead", standalone_mode=False)
+    except FrozenheadError as error:
+        print_error(str(error))
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        print_error(STOPPED)
+        return 128 + (received[0] if received else signal.SIGINT)
+    except BrokenPipeError:
+        # The reader went away, as `head` does: nothing to say, and nothing may be flushed into the closed pipe.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        print_error(f"{error.filename or 'A file'}: {error.strerror or error}")
+        return StorageError.exit_code
+    return code if isinstance(code, int) else 0

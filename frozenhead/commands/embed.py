@@ -1,0 +1,328 @@
+"""`embed`: read, check and split labelled texts, and compute the vectors that the cache lacks."""
+
+import dataclasses
+import platform
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from frozenhead.cache import Space, VectorCache, distinct_keys, text_keys
+from frozenhead.commands.vectors import embed_aloud
+from frozenhead.commands.voice import Silence, Voice
+from frozenhead.corpus import Corpus, CorpusOptions, load_corpus
+from frozenhead.embedder import Checkpoint, EmbedSettings, find_checkpoint, space_of
+from frozenhead.embedder.pooling import Pooling
+from frozenhead.errors import UsageError
+from frozenhead.runs import SPLITS, Run, check_place
+
+FEATURE_FORMAT = 1
+UNLABELLED = ""
+
+_VERSIONS = ("frozenhead", "torch", "transformers", "tokenizers", "safetensors", "scikit-learn", "numpy", "pandas")
+
+DEFAULT_MODEL = "minilm"
+
+# What the published notebook fixes; options given by name win over it.
+RECIPES: dict[str, dict[str, Any]] = {
+    "notebook": {
+        "model": "bert-base-uncased",
+        "pooling": "pooler",
+        "max_length": 25,
+        "precision": "fp32",
+        "split": "0.7/0.15/0.15",
+        "seed": 2018,
+    }
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedOptions:
+    """What `embed` is asked to do.
+
+    Parameters
+    ----------
+    data : str
+        Path of the table, or `-`.
+    out : Path
+        The run folder.
+    corpus : CorpusOptions
+    model : str
+        `minilm`, a checkpoint folder, or a hub id.
+    revision : str, optional
+    name : str, optional
+        What the encoder is called in this run; default from `model`.
+    settings : EmbedSettings
+    cache_dir : Path, optional
+    recipe : str, optional
+        Recorded in the run.
+    overwrite : bool
+        Replace a run that holds other data.
+    dry_run : bool
+        Say what would be computed, and compute and write nothing.
+    command : str
+        The command line, recorded in the run.
+    """
+
+    data: str
+    out: Path
+    corpus: CorpusOptions = field(default_factory=CorpusOptions)
+    model: str = DEFAULT_MODEL
+    revision: str | None = None
+    name: str | None = None
+    settings: EmbedSettings = field(default_factory=EmbedSettings)
+    cache_dir: Path | None = None
+    recipe: str | None = None
+    overwrite: bool = False
+    dry_run: bool = False
+    command: str = "frozenhead embed"
+
+    def __post_init__(self) -> None:
+        if self.name is not None and not self.name.replace("-", "").replace("_", "").isalnum():
+            raise UsageError(f"--name {self.name!r}: use letters, digits, - and _ only.")
+
+
+def embed(options: EmbedOptions, voice: Voice | None = None) -> dict[str, Any]:
+    """Embed a corpus into a run.
+
+    Returns
+    -------
+    dict
+        run, rows, distinct, splits, classes, and for each feature set its space and truncation;
+        how many texts were cached and how many computed, on what, in how many seconds.
+
+    Raises
+    ------
+    FrozenheadError
+        See `frozenhead.errors` for the tree. Vectors that were committed stay in the cache.
+    """
+    voice = voice or Silence()
+    check_place(options.out)
+    corpus = load_corpus(options.data, options.corpus)
+    for note in corpus.notes:
+        voice.say(note)
+    checkpoint = find_checkpoint(options.model, revision=options.revision)
+    cache = VectorCache(options.cache_dir)
+    frame = corpus.frame.assign(key=_key_column(corpus.frame["text"]))
+    run = _same_run(options, frame)
+    names = _feature_names(options, checkpoint, run)
+    if options.dry_run:
+        return _dry_run(options, corpus, checkpoint, cache, frame)
+    if run is None:
+        run = Run.create(options.out, info=_run_info(options, corpus), corpus=frame)
+    embedded = embed_aloud(checkpoint, frame["text"].tolist(), settings=options.settings, cache=cache, voice=voice)
+    records = {}
+    for pooling, name in names.items():
+        store = embedded.stores[pooling]
+        records[name] = {
+            **_feature_identity(options, checkpoint, store.space),
+            "cache": str(cache.folder.resolve()),
+            "shards": list(embedded.shards[pooling]),
+            "rows": len(embedded.keys),
+            "distinct": embedded.distinct,
+            **_token_facts(embedded.tokens, corpus, store.space.max_length),
+        }
+        run.write_feature(name, records[name])
+    return {
+        "run": str(options.out),
+        **_counts(corpus, embedded.distinct),
+        "cached": embedded.cached,
+        "computed": embedded.computed,
+        "device": embedded.device,
+        "seconds": round(embedded.seconds, 3),
+        "features": {
+            name: {k: record[k] for k in ("space", "dim", "max_length", "truncation")}
+            for name, record in records.items()
+        },
+    }
+
+
+def _key_column(texts: "pd.Series[str]") -> list[bytes]:
+    return [key.tobytes() for key in text_keys(texts)]
+
+
+def _same_run(options: EmbedOptions, frame: pd.DataFrame) -> Run | None:
+    """The run that stands in `out` if it holds these very rows; None if there is none or it is to be replaced."""
+    if not Run.is_run(options.out) or (options.overwrite and not options.dry_run):
+        return None
+    run = Run.open(options.out)
+    stored = run.corpus()
+    if len(stored) == len(frame):
+        differing = [c for c in ("text", "label", "split") if not stored[c].equals(frame[c].astype(object))]
+        if not differing:
+            return run
+        what = f"another {' and '.join(differing)} in some rows"
+    else:
+        what = f"{len(stored)} rows, not {len(frame)}"
+    raise UsageError(
+        f"The run {options.out} holds {what}. Choose another --out, "
+        "or pass --overwrite to replace it with its heads and reports (cached vectors stay)."
+    )
+
+
+def _feature_names(options: EmbedOptions, checkpoint: Checkpoint, run: Run | None) -> dict[Pooling, str]:
+    """Name of the feature set of each pooling; a name that means another space in this run is refused."""
+    there = run.features() if run else {}
+    names: dict[Pooling, str] = {}
+    for pooling in options.settings.poolings:
+        space = space_of(checkpoint, pooling, options.settings)
+        name = f"{options.name or checkpoint.name}.{pooling}"
+        if name in there and there[name]["space"] != space.id:
+            raise UsageError(
+                f"{name} in {options.out} is another space: it has max_length {there[name]['max_length']}, "
+                f"this one {space.max_length}{_other_files(there[name], space.to_dict())}.\n"
+                f"Keep both with --name {checkpoint.name}-{space.max_length}, or start anew with --overwrite."
+            )
+        names[pooling] = name
+    return names
+
+
+def _other_files(record: dict[str, Any], fields: dict[str, Any]) -> str:
+    return "" if record["identity"]["files"] == fields["files"] else ", and its checkpoint's files differ"
+
+
+def _run_info(options: EmbedOptions, corpus: Corpus) -> dict[str, Any]:
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": options.command,
+        "recipe": options.recipe,
+        "sources": corpus.sources,
+        "columns": corpus.columns,
+        "classes": corpus.classes,
+        "split": {"rule": corpus.split_rule, "counts": _split_counts(corpus)},
+        "options": {**dataclasses.asdict(options.corpus), "max_length": options.settings.max_length},
+        "versions": {**{name: version(name) for name in _VERSIONS}, "python": platform.python_version()},
+    }
+
+
+def _split_counts(corpus: Corpus) -> dict[str, int]:
+    counts = Counter(corpus.frame["split"])
+    return {split: counts[split] for split in SPLITS}
+
+
+def _counts(corpus: Corpus, distinct: int) -> dict[str, Any]:
+    return {
+        "rows": len(corpus.frame),
+        "distinct": distinct,
+        "classes": corpus.classes,
+        "splits": _split_counts(corpus),
+        "split_rule": corpus.split_rule,
+        "sources": corpus.sources,
+        "columns": corpus.columns,
+    }
+
+
+def _dry_run(
+    options: EmbedOptions, corpus: Corpus, checkpoint: Checkpoint, cache: VectorCache, frame: pd.DataFrame
+) -> dict[str, Any]:
+    keys = text_keys(frame["text"])
+    distinct = keys[distinct_keys(keys)[0]]
+    stores = [cache.space(space_of(checkpoint, p, options.settings)) for p in options.settings.poolings]
+    present = np.logical_and.reduce([s.lookup(distinct, with_vectors=False).found for s in stores])
+    cached = int(present.sum())
+    counts = _counts(corpus, len(distinct))
+    return {"run": str(options.out), **counts, "dry_run": True, "cached": cached, "to_embed": len(distinct) - cached}
+
+
+def _feature_identity(options: EmbedOptions, checkpoint: Checkpoint, space: Space) -> dict[str, Any]:
+    """The part of `features/<name>.json` that says what the vectors are; docs/run-folder.md explains each field."""
+    by_name = checkpoint.commit is not None or options.model == DEFAULT_MODEL
+    return {
+        "format": FEATURE_FORMAT,
+        "space": space.id,
+        "identity": space.to_dict(),
+        "encoder": {
+            "name": options.name or checkpoint.name,
+            "model": options.model if by_name else str(checkpoint.folder.resolve()),
+            "revision": options.revision,
+            "commit": checkpoint.commit,
+        },
+        "pooling": space.pooling,
+        "max_length": space.max_length,
+        "dim": space.dim,
+    }
+
+
+def _token_facts(tokens: NDArray[np.int32], corpus: Corpus, max_length: int) -> dict[str, Any]:
+    """How long the texts are in tokens, and how many are cut: `truncation` and `lengths`."""
+    labels = corpus.frame["label"] if corpus.classes else pd.Series([UNLABELLED] * len(tokens))
+    return {
+        "truncation": _truncation(tokens, labels, max_length, corpus.classes),
+        "lengths": _lengths(tokens, labels, corpus.classes or [UNLABELLED]),
+    }
+
+
+def _truncation(
+    tokens: NDArray[np.int32], labels: "pd.Series[str]", max_length: int, classes: list[str]
+) -> dict[str, Any]:
+    """How many texts are longer than `max_length` tokens, in all and by class."""
+    cut = pd.Series(tokens > max_length)
+
+    def count(rows: "pd.Series[bool]") -> dict[str, Any]:
+        n, truncated = int(rows.sum()), int((cut & rows).sum())
+        return {"rows": n, "truncated": truncated, "share": truncated / n if n else 0.0}
+
+    per_class = {label: count(labels == label) for label in classes}
+    return {"max_length": max_length, **count(pd.Series([True] * len(cut))), "per_class": per_class}
+
+
+def _lengths(tokens: NDArray[np.int32], labels: "pd.Series[str]", classes: list[str]) -> dict[str, dict[str, int]]:
+    """How many texts of each class have each length in tokens, before truncation."""
+    table = {}
+    for label in classes:
+        values, counts = np.unique(tokens[(labels == label).to_numpy()], return_counts=True)
+        table[label] = {str(v): int(n) for v, n in zip(values, counts, strict=True)}
+    return table
+
+
+def embed_options(
+    *,
+    data: str,
+    out: Path | None,
+    recipe: str | None,
+    model: str | None,
+    pooling: str | None,
+    max_length: int | None,
+    precision: str | None,
+    backend: str,
+    device: str,
+    corpus: dict[str, Any],
+    **rest: Any,
+) -> EmbedOptions:
+    """Options from what was given by name, then the recipe, then the defaults."""
+    if recipe is not None and recipe not in RECIPES:
+        raise UsageError(f"There is no recipe {recipe!r}; there is: {', '.join(RECIPES)}.")
+    base = RECIPES.get(recipe or "", {})
+
+    def chosen(name: str, given: Any, default: Any) -> Any:
+        return given if given is not None else base.get(name, default)
+
+    split = {k: chosen(k, corpus.pop(k), d) for k, d in (("split", "0.7/0.15/0.15"), ("seed", 2018))}
+    poolings = tuple(p.strip() for p in chosen("pooling", pooling, "pooler").split(",") if p.strip())
+    return EmbedOptions(
+        data=data,
+        out=out or default_run(data),
+        recipe=recipe,
+        model=chosen("model", model, DEFAULT_MODEL),
+        corpus=CorpusOptions(**corpus, **split),
+        settings=EmbedSettings(
+            poolings=poolings,
+            max_length=chosen("max_length", max_length, None),
+            precision=chosen("precision", precision, "auto"),
+            backend=backend,
+            device=device,
+        ),
+        **rest,
+    )
+
+
+def default_run(data: str) -> Path:
+    """`runs/<name of the data>`: `runs/spam` for `texts/spam.csv.gz`."""
+    name = "stdin" if data == "-" else Path(data).name.split(".")[0]
+    return Path("runs") / (name or "data")

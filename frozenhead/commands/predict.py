@@ -1,0 +1,220 @@
+"""`predict`: label new texts with a trained head."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from frozenhead.cache import Space, VectorCache
+from frozenhead.commands.vectors import embed_aloud, recorded_checkpoint
+from frozenhead.commands.voice import Silence, Voice
+from frozenhead.corpus import Format, Table, check_format, column_values, find_columns, read_table
+from frozenhead.embedder import EmbedSettings, space_of
+from frozenhead.errors import DataError, HeadNotFound, RunDamaged, SpaceMismatch, UsageError
+from frozenhead.files import write_file
+from frozenhead.heads import Head, load_head
+from frozenhead.heads.saving import DESCRIPTION, read_description
+from frozenhead.runs import Run, StoredHead, parquet_bytes
+
+PREDICTED = "predicted"
+
+# What a spreadsheet would run: https://owasp.org/www-community/attacks/CSV_Injection
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictOptions:
+    """What `predict` is asked to do.
+
+    Parameters
+    ----------
+    run : Path
+        A run, or the folder of one head.
+    data : str
+        Path of a table of new texts, or `-`.
+    out : str
+        Path, or `-` for standard output.
+    head, feature : str, optional
+        Which head of the run; default the best by validation macro F1.
+    text : str, optional
+        The text column; default the one of the run, else guessed.
+    device : str
+    cache_dir : Path, optional
+    raw : bool
+        Leave cells that look like formulas as they are.
+    format, encoding, delimiter
+        Of the table, as `embed` takes them.
+    """
+
+    run: Path
+    data: str
+    out: str = "-"
+    head: str | None = None
+    feature: str | None = None
+    text: str | None = None
+    device: str = "auto"
+    cache_dir: Path | None = None
+    raw: bool = False
+    format: str | None = None
+    encoding: str = "utf-8"
+    delimiter: str | None = None
+
+    def __post_init__(self) -> None:
+        check_format(self.format)
+        output_format(self.out)
+
+
+def predict(options: PredictOptions, voice: Voice | None = None) -> tuple[dict[str, Any], bytes]:
+    """Label new texts, and write them unless `out` is `-`.
+
+    Returns
+    -------
+    summary : dict
+        run, head, feature, rows, counts of predicted labels, texts cached and computed.
+    output : bytes
+        The table: the input's columns, `predicted`, and one probability column per class.
+
+    Raises
+    ------
+    HeadNotFound, SpaceMismatch, EncoderError, DataError
+    """
+    voice = voice or Silence()
+    stored, run = _choose(options)
+    info = read_description(stored.folder)
+    head = load_head(stored.folder)
+    table = read_table(
+        options.data,
+        format=cast("Format | None", options.format),
+        encoding=options.encoding,
+        delimiter=options.delimiter,
+    )
+    texts = _texts(table, options, run, voice)
+    voice.say(f"head {stored.head} on {stored.feature}")
+    cache = VectorCache(options.cache_dir or _cache_of(run, stored.feature))
+    inputs, counts = _inputs(texts, info, cache, options.device, voice)
+    probabilities = head.predict_proba(inputs)  # (N, K)
+    frame = _output_frame(table, head, probabilities)
+    output = encode_table(frame, output_format(options.out), raw=options.raw)
+    if options.out != "-":
+        write_file(Path(options.out), output)
+    labels, n = np.unique(frame[PREDICTED].to_numpy(str), return_counts=True)
+    summary = {
+        "head": stored.head,
+        "feature": stored.feature,
+        "rows": len(texts),
+        "out": options.out,
+        "predicted": {str(label): int(count) for label, count in zip(labels, n, strict=True)},
+        **counts,
+    }
+    return summary, output
+
+
+def _choose(options: PredictOptions) -> tuple[StoredHead, Run | None]:
+    """The head to use, and the run it stands in; a head that was shipped alone stands in none."""
+    if (options.run / DESCRIPTION).exists():  # a head on its own
+        info = read_description(options.run)
+        return StoredHead(feature=info["feature"], head=info["head"], folder=options.run), None
+    run = Run.open(options.run)
+    there = run.heads()
+    fitting = [h for h in there if options.head in (None, h.head) and options.feature in (None, h.feature)]
+    if not fitting:
+        names = ", ".join(f"{h.head} on {h.feature}" for h in there)
+        wanted = f" {options.head or 'head'}{f' on {options.feature}' if options.feature else ''}"
+        has = f"It has: {names}." if there else "It has none yet."
+        raise HeadNotFound(f"{options.run} has no trained{wanted}. {has} Train one: frozenhead fit {options.run}")
+    return min(fitting, key=_rank), run
+
+
+def _rank(stored: StoredHead) -> tuple[float, float]:
+    """Best first: validation macro F1, then lower log loss. The test split chooses nothing."""
+    val = stored.metrics().get("val")
+    return (-val["macro_f1"], val["log_loss"]) if val else (0.0, 0.0)
+
+
+def _cache_of(run: Run | None, feature: str) -> str | None:
+    """The cache that a run's feature set was computed into; None is the default one."""
+    record = run.features().get(feature) if run else None
+    return record["cache"] if record else None
+
+
+def _texts(table: Table, options: PredictOptions, run: Run | None, voice: Voice) -> list[str]:
+    text = options.text
+    if text is None and run is not None and run.info["columns"]["text"] in table.frame.columns:
+        text = run.info["columns"]["text"]
+    columns = find_columns(table, text=text, label=None, labelled=False)
+    for note in columns.notes:
+        voice.say(note)
+    return column_values(table, columns.text, what="text")
+
+
+def _inputs(
+    texts: list[str], info: dict[str, Any], cache: VectorCache, device: str, voice: Voice
+) -> tuple[Any, dict[str, Any]]:
+    """What the head takes: the texts, or their vectors of the space it was trained on."""
+    if info["takes"] == "texts":
+        return np.array(texts, object), {}
+    name = f"{info['head']} on {info['feature']}"
+    try:
+        space = Space.from_dict(info["space"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RunDamaged(f"The head {name} names no space ({error}). Run `frozenhead fit` again.") from error
+    checkpoint = recorded_checkpoint(info["encoder"], space, name)
+    settings = EmbedSettings(poolings=(space.pooling,), max_length=space.max_length, device=device)  # type: ignore[arg-type]
+    given = space_of(checkpoint, settings.poolings[0], settings)
+    if given.id != space.id:
+        raise SpaceMismatch(
+            f"{name} was trained on vectors with {space.difference(given)}; this frozenhead gives the latter.\n"
+            "Run `frozenhead embed` and `frozenhead fit` again with this version."
+        )
+    embedded = embed_aloud(checkpoint, texts, settings=settings, cache=cache, voice=voice)
+    vectors = cache.space(space).lookup(embedded.keys).vectors
+    return vectors, {"cached": embedded.cached, "computed": embedded.computed}
+
+
+def _output_frame(table: Table, head: Head, probabilities: NDArray[np.float64]) -> pd.DataFrame:
+    """The input's columns, then what was predicted."""
+    classes = head.classes_.tolist()
+    added = {PREDICTED: head.classes_[probabilities.argmax(axis=1)]}
+    added |= {f"prob_{label}": probabilities[:, k] for k, label in enumerate(classes)}
+    taken = [name for name in added if name in table.frame.columns]
+    if taken:
+        raise DataError(
+            f"{table.source} has a column {taken[0]!r} already, which predict would add. Rename or drop it first."
+        )
+    new = pd.DataFrame(added, index=table.frame.index)
+    return pd.concat([table.frame, new], axis=1)
+
+
+def output_format(out: str) -> Format:
+    """The format of an output by its name; standard output is CSV. Raises `UsageError` for another ending."""
+    suffixes: dict[str, Format] = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".parquet": "parquet"}
+    if out == "-":
+        return "csv"
+    suffix = Path(out).suffix.lower()
+    if suffix not in suffixes:
+        raise UsageError(f"Output {out}: the name must end in {', '.join(suffixes)}, or be - for standard output.")
+    return suffixes[suffix]
+
+
+def encode_table(frame: pd.DataFrame, kind: Format, *, raw: bool) -> bytes:
+    """A table as bytes. In CSV and TSV, cells that a spreadsheet would run get a leading apostrophe unless `raw`."""
+    if kind == "parquet":
+        return parquet_bytes(frame)
+    if kind == "jsonl":
+        text = frame.to_json(orient="records", lines=True, force_ascii=False, double_precision=15)
+        return str(text).encode()
+    if not raw:
+        frame = frame.set_axis([_as_data(name) for name in frame.columns], axis=1).map(_as_data)
+    return str(frame.to_csv(index=False, sep="\t" if kind == "tsv" else ",")).encode()
+
+
+def _as_data(cell: Any) -> Any:
+    """`=1+1` becomes `'=1+1`; plain numbers such as -5 are data already."""
+    if isinstance(cell, str) and cell.startswith(_FORMULA_STARTS) and not _NUMBER.fullmatch(cell):
+        return f"'{cell}"
+    return cell

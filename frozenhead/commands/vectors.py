@@ -1,0 +1,86 @@
+"""Between a command and the vectors it needs: embed what is missing, said aloud, or read what a run has pinned."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from frozenhead.cache import Space, SpaceStore, VectorCache, distinct_keys
+from frozenhead.commands.voice import Voice
+from frozenhead.embedder import Checkpoint, Embedded, EmbedSettings, embed_texts, find_checkpoint
+from frozenhead.errors import CacheDamaged, RunDamaged, SpaceMismatch
+
+
+def embed_aloud(
+    checkpoint: Checkpoint, texts: Sequence[str], *, settings: EmbedSettings, cache: VectorCache, voice: Voice
+) -> Embedded:
+    """`embed_texts` with a line about what is cached and a bar for what is not."""
+
+    def started(cached: int, distinct: int) -> None:
+        if cached == distinct:
+            voice.say(f"all {distinct:,} texts cached; no forward pass")
+        elif cached:
+            voice.say(f"resuming: {cached:,} of {distinct:,} texts cached, {distinct - cached:,} to embed")
+        else:
+            voice.say(f"embedding {distinct:,} texts with {checkpoint.name} ({', '.join(settings.poolings)}; fp32)")
+
+    with voice.bar(checkpoint.name, unit="texts") as progress:
+        return embed_texts(checkpoint, texts, settings=settings, cache=cache, started=started, progress=progress)
+
+
+def run_vectors(record: dict[str, Any], corpus: pd.DataFrame, *, name: str, cache_dir: Path | None) -> NDArray[Any]:
+    """The vectors of a run's rows, from the shards that the run has pinned: (N, D) of the stored dtype.
+
+    Raises
+    ------
+    CacheDamaged
+        A pinned shard or a vector is missing.
+    """
+    keys = np.frombuffer(b"".join(corpus["key"]), np.uint8).reshape(-1, 32)
+    first, inverse = distinct_keys(keys)
+    store = feature_store(record, name=name, cache_dir=cache_dir)
+    lookup = store.lookup(keys[first], shards=record["shards"])
+    if lookup.vectors is None or not lookup.found.all():
+        raise CacheDamaged(
+            f"{int((~lookup.found).sum()):,} vectors of {name} are not in the shards that the run uses.\n"
+            "Run the same `frozenhead embed` command again."
+        )
+    return np.asarray(lookup.vectors[inverse])
+
+
+def feature_store(record: dict[str, Any], *, name: str, cache_dir: Path | None) -> SpaceStore:
+    """The store of a feature set of a run. Raises `RunDamaged` if the record does not hold together."""
+    space = recorded_space(record, name)
+    return VectorCache(cache_dir or record["cache"]).space(space)
+
+
+def recorded_space(record: dict[str, Any], name: str) -> Space:
+    """The space that a record describes, checked against the id beside it."""
+    try:
+        space = Space.from_dict(record["identity"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RunDamaged(f"The space of {name} cannot be read ({error}). Run `frozenhead embed` again.") from error
+    if space.id != record["space"]:
+        raise RunDamaged(f"The space of {name} does not match its id. Run `frozenhead embed` again.")
+    return space
+
+
+def recorded_checkpoint(encoder: dict[str, Any], space: Space, name: str) -> Checkpoint:
+    """The checkpoint that a space was computed with.
+
+    Raises
+    ------
+    SpaceMismatch
+        The checkpoint under that name has other files now.
+    """
+    checkpoint = find_checkpoint(encoder["model"], revision=encoder["commit"] or encoder["revision"])
+    if checkpoint.files != space.files:
+        changed = sorted({n for n, _ in set(checkpoint.files) ^ set(space.files)})
+        raise SpaceMismatch(
+            f"{name} was trained on vectors of another checkpoint: {encoder['model']} has changed since "
+            f"({', '.join(changed[:3])}).\nBring the old files back, or run `frozenhead embed` and `fit` again."
+        )
+    return checkpoint

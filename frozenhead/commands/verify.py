@@ -1,0 +1,183 @@
+"""`verify`: prove, on a run's own rows, that cached vectors are what the encoder gives and train the same head.
+
+(a) A sample of rows is embedded again, one text at a time, by a plain transformers forward pass.
+(b) The dense head is trained twice from one seed and one order of batches: on cached vectors, and with the
+    frozen encoder (eval mode) inside the training graph. Every step's loss and the final weights are compared.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from frozenhead.cache import Space
+from frozenhead.commands.vectors import recorded_checkpoint, recorded_space, run_vectors
+from frozenhead.commands.voice import Advance, Silence, Voice
+from frozenhead.embedder.plain import PlainEncoder
+from frozenhead.errors import DataError, RunNotFound, UsageError
+from frozenhead.heads import Trainer, TrainingSettings
+from frozenhead.heads.base import encode_labels
+from frozenhead.heads.weighting import class_weights
+from frozenhead.runs import Run
+
+# fp32 sums over hundreds of terms differ by about 1e-6 with the order of addition, which batch shape decides.
+VECTOR_TOLERANCE = 1e-5
+# Those differences grow through Adam's division by sqrt(v), by a factor of about ten over a hundred steps.
+TRAINING_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyOptions:
+    """What `verify` is asked to do.
+
+    Parameters
+    ----------
+    run : Path
+    features : tuple of str
+        Names of feature sets, or `("all",)`.
+    sample : int
+        Rows embedded again one by one.
+    steps : int
+        Training steps of 32 rows compared.
+    seed : int
+        Of the sample and of the training.
+    device : str
+    cache_dir : Path, optional
+    """
+
+    run: Path
+    features: tuple[str, ...] = ("all",)
+    sample: int = 100
+    steps: int = 50
+    seed: int = 2018
+    device: str = "auto"
+    cache_dir: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.sample < 1 or self.steps < 1:
+            raise UsageError(f"--sample and --steps must be at least 1, got {self.sample} and {self.steps}.")
+
+
+def verify(options: VerifyOptions, voice: Voice | None = None) -> dict[str, Any]:
+    """Compare a run's cached vectors with the encoder, and training on them with training through it.
+
+    Returns
+    -------
+    dict
+        `passed`, and for each feature set the largest differences beside their tolerances.
+
+    Raises
+    ------
+    CacheDamaged
+        A shard is missing or its bytes changed: there is nothing to compare.
+    """
+    voice = voice or Silence()
+    run = Run.open(options.run)
+    corpus = run.corpus()
+    there = run.features()
+    names = list(there) if "all" in options.features else list(options.features)
+    unknown = [name for name in names if name not in there]
+    if unknown or not names:
+        raise RunNotFound(
+            f"{run.folder} has no feature set {unknown[0] if unknown else 'yet'}. It has: {', '.join(there)}."
+        )
+    if not run.info["classes"]:
+        raise DataError(f"{run.folder} holds unlabelled texts; verify trains a head, so it needs labels.")
+    results = []
+    for name in names:
+        proof = _Proof(options, corpus, there[name], name)
+        with voice.bar(f"verify {name}", unit="checks") as progress:
+            results.append(proof.run(progress))
+    return {"run": str(run.folder), "passed": all(r["passed"] for r in results), "features": results}
+
+
+class _Proof:
+    """The two comparisons for one feature set."""
+
+    def __init__(self, options: VerifyOptions, corpus: pd.DataFrame, record: dict[str, Any], name: str) -> None:
+        self.options, self.name, self.corpus = options, name, corpus
+        self.space: Space = recorded_space(record, name)
+        self.vectors = run_vectors(record, corpus, name=name, cache_dir=options.cache_dir).astype(np.float32)
+        checkpoint = recorded_checkpoint(record["encoder"], self.space, name)
+        self.encoder = PlainEncoder(checkpoint, device=options.device)
+        self.texts = corpus["text"].tolist()
+
+    def run(self, progress: Advance) -> dict[str, Any]:
+        before = self.encoder.digest()
+        total = min(self.options.sample, len(self.texts)) + self.options.steps
+        vectors = self.compare_vectors(progress, total)
+        training = self.compare_training(progress, total)
+        unchanged = self.encoder.digest() == before
+        passed = vectors["passed"] and training["passed"] and unchanged
+        return {
+            "feature": self.name,
+            "vectors": vectors,
+            "training": training,
+            "encoder_unchanged": unchanged,
+            "passed": passed,
+        }
+
+    def compare_vectors(self, progress: Advance, total: int) -> dict[str, Any]:
+        import torch
+
+        rng = np.random.default_rng(self.options.seed)
+        rows = rng.choice(len(self.texts), min(self.options.sample, len(self.texts)), replace=False)
+        largest, where = 0.0, int(rows[0])
+        for done, row in enumerate(rows.tolist(), start=1):
+            with torch.no_grad():
+                plain = self._encode([row]).numpy()[0]  # (D,)
+            difference = float(np.abs(plain - self.vectors[row]).max())
+            if not difference <= largest:  # also true of NaN
+                largest, where = difference, row
+            progress(done, total)
+        return {
+            "rows": len(rows),
+            "largest_difference": largest,
+            "row": where,
+            "tolerance": VECTOR_TOLERANCE,
+            "passed": bool(largest <= VECTOR_TOLERANCE),
+        }
+
+    def compare_training(self, progress: Advance, total: int) -> dict[str, Any]:
+        import torch
+
+        train = np.flatnonzero((self.corpus["split"] == "train").to_numpy())
+        classes, codes = encode_labels(self.corpus["label"].to_numpy()[train])
+        weights = class_weights("balanced", classes, codes)
+        cached, through = (self._trainer(len(classes), weights) for _ in range(2))
+        vectors, targets = torch.from_numpy(self.vectors[train]), torch.from_numpy(codes)
+        largest_loss = 0.0
+        batches = _endless(cached, len(train))
+        twin_batches = _endless(through, len(train))
+        for step in range(1, self.options.steps + 1):
+            rows, twin_rows = next(batches), next(twin_batches)
+            loss = cached.step(vectors[rows], targets[rows])
+            twin = through.step(self._encode(train[twin_rows.numpy()].tolist()), targets[twin_rows])
+            largest_loss = max(largest_loss, abs(loss - twin))
+            progress(total - self.options.steps + step, total)
+        pairs = zip(cached.snapshot(), through.snapshot(), strict=True)
+        largest_weight = max(float(np.abs(a - b).max()) for a, b in pairs)
+        return {
+            "steps": self.options.steps,
+            "largest_loss_difference": largest_loss,
+            "largest_weight_difference": largest_weight,
+            "tolerance": TRAINING_TOLERANCE,
+            "passed": bool(largest_loss <= TRAINING_TOLERANCE and largest_weight <= TRAINING_TOLERANCE),
+        }
+
+    def _encode(self, rows: list[int]) -> Any:
+        texts = [self.space.prefix + self.texts[row] for row in rows]
+        return self.encoder.vectors(texts, pooling=self.space.pooling, max_length=self.space.max_length)
+
+    def _trainer(self, n_classes: int, weights: NDArray[np.float64]) -> Trainer:
+        settings = TrainingSettings(seed=self.options.seed)
+        return Trainer(dim=self.space.dim, n_classes=n_classes, weights=weights, settings=settings)
+
+
+def _endless(trainer: Trainer, n: int) -> Any:
+    """Batches of one epoch after the other."""
+    while True:
+        yield from trainer.batches(n)

@@ -1,0 +1,163 @@
+"""Which column holds the texts and which the labels; their values as strings, or the place of the bad one.
+
+Imports errors, and the table from reading.
+"""
+
+import difflib
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from frozenhead.corpus.parsing import delimiter_hint
+from frozenhead.corpus.reading import Table
+from frozenhead.errors import DataError
+
+What = Literal["text", "label", "split"]
+
+# fmt: off
+TEXT_NAMES = frozenset({
+    "text", "sentence", "message", "content", "body", "utterance", "query", "question", "review", "comment", "tweet",
+    "sms", "document", "description",
+})
+# fmt: on
+LABEL_NAMES = frozenset({"label", "category", "class", "target", "intent", "sentiment", "topic", "tag", "y"})
+
+_LISTED = 20  # column names shown in a message
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """The columns picked. `notes` says which were guessed, and is empty when none was."""
+
+    text: str
+    label: str | None
+    notes: tuple[str, ...] = ()
+
+
+def find_columns(table: Table, *, text: str | None, label: str | None, labelled: bool) -> Columns:
+    """Take the columns named, and guess those that are None by their plain names (case and outer spaces ignored).
+
+    With `labelled` false no label column is looked for, and `label` is not used.
+
+    Raises
+    ------
+    DataError
+        A named column is absent; none or several could be meant; text and label are the same column.
+    """
+    names = [str(name) for name in table.frame.columns]
+    label = label if labelled else None
+    for option, name in (("--text", text), ("--label", label)):
+        if name is not None:
+            check_column(table, name, option=option)
+    if text is not None and text == label:
+        raise DataError(f"{table.source}: {text!r} is both text and label column. Pass another `--text` or `--label`.")
+    guessed = []
+    if text is None:
+        text = _guess(table, [n for n in names if n != label], TEXT_NAMES, what="text")
+        guessed.append(f"text column: {text!r}")
+    if labelled and label is None:
+        label = _guess(table, [n for n in names if n != text], LABEL_NAMES, what="label")
+        guessed.append(f"label column: {label!r}")
+    note = f"{', '.join(guessed)} (guessed from the {'names' if len(guessed) > 1 else 'name'})"
+    return Columns(text=text, label=label, notes=(note,) if guessed else ())
+
+
+def check_column(table: Table, name: str, *, option: str) -> None:
+    """Raise a `DataError` that offers the nearest names when `table` has no column `name`."""
+    names = [str(each) for each in table.frame.columns]
+    if name in names and name.strip():
+        return
+    if not name.strip():
+        found = f"{table.source}: `{option}` needs the name of a column, found {name!r}."
+    else:
+        found = f"{table.source} has no column {name!r}."
+    plain = {each.strip().casefold(): each for each in names if each.strip()}
+    near = [plain[each] for each in difflib.get_close_matches(name.strip().casefold(), plain)]
+    offer = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    raise DataError(f"{found}{offer}\n{_columns_of(names)}{delimiter_hint(names)}")
+
+
+def column_values(table: Table, column: str, *, what: What) -> list[str]:
+    """The cells of `column` as strings: whole numbers in full, floats by `repr`, booleans `true` and `false`.
+
+    Returns
+    -------
+    list of str, (N,)
+        Exactly as written; nothing is stripped.
+
+    Raises
+    ------
+    DataError
+        A cell is missing, blank, no text (a list, bytes, a date, ...), or holds half a surrogate pair. The
+        message gives the place of the first such row and their number.
+    """
+    cells = [_as_text(value) for value in table.frame[column].tolist()]
+    bad = [row for row, cell in enumerate(cells, start=1) if not isinstance(cell, str)]
+    if bad:
+        first = cells[bad[0] - 1]
+        more = f" ({len(bad)} such rows in all)" if len(bad) > 1 else ""
+        raise DataError(
+            f"{table.place(bad[0])}: the {what} in column {column!r} is {first}{more}. "
+            f"Expected a {what} in every row: fill in or remove {'these rows' if more else 'this row'}."
+        )
+    return [cell for cell in cells if isinstance(cell, str)]
+
+
+class _Refused:
+    """Why a cell cannot be used."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+def _as_text(value: Any) -> str | _Refused:
+    if isinstance(value, str):
+        return value if not (refusal := _refusal(value)) else _Refused(refusal)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float) and not math.isnan(value):
+        return repr(value)
+    if value is None or isinstance(value, float):
+        return _Refused("missing")
+    return _Refused(f"no text but of type {type(value).__name__}")
+
+
+def _refusal(text: str) -> str:
+    if not text:
+        return "empty"
+    if text.isspace():
+        return "only white space"
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return f"not Unicode: half a surrogate pair, {text[error.start]!r}, at character {error.start + 1}"
+    return ""
+
+
+def _guess(table: Table, names: Sequence[str], plain: Collection[str], *, what: Literal["text", "label"]) -> str:
+    matches = [name for name in names if name.strip().casefold() in plain]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        listed = ", ".join(map(repr, matches))
+        raise DataError(f"{table.source}: {listed} could each be the {what} column. Pass `--{what} COL`.")
+    advice = (
+        "Pass `--text COL`." if what == "text" else "Pass `--label COL`, or `--no-label` to embed unlabelled texts."
+    )
+    everything = [str(name) for name in table.frame.columns]
+    raise DataError(
+        f"{table.source}: no column looks like the {what} column. {advice}\n"
+        f"{_columns_of(everything)}{delimiter_hint(everything)}"
+    )
+
+
+def _columns_of(names: Sequence[str]) -> str:
+    named = [repr(name) for name in names if name.strip()]
+    more = f", and {len(named) - _LISTED} more" if len(named) > _LISTED else ""
+    return f"Its columns: {', '.join(named[:_LISTED])}{more}."

@@ -1,0 +1,45 @@
+"""The floor: every text gets the most frequent label, with the labels' shares as probabilities."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from frozenhead.heads.base import Head
+
+
+class MajorityHead(Head):
+    """Looks at no input at all. A head that is not clearly better has learned nothing.
+
+    Attributes
+    ----------
+    shares_ : float64 array (K,)
+        Share of each class among the training labels.
+    """
+
+    takes: ClassVar[Literal["vectors", "texts"]] = "texts"
+    class_weight = None  # shares are shares
+
+    def _fit(self, X: Any, codes: NDArray[np.int64], validation: Any) -> None:  # noqa: ARG002
+        self.shares_ = np.bincount(codes, minlength=len(self.classes_)) / len(codes)
+
+    def _probabilities(self, X: Any) -> NDArray[np.float64]:
+        return np.tile(self.shares_, (len(X), 1))
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """`shares`."""
+        return {"shares": self.shares_}
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Take back what `arrays` gave."""
+        self.shares_ = arrays["shares"]
+
+    def _checked_inputs(self, X: Any, y: ArrayLike) -> tuple[Any, NDArray[Any]]:
+        labels = np.asarray(y)
+        if len(X) != len(labels):
+            raise ValueError(f"X has {len(X)} rows and y {len(labels)} labels.")
+        return X, labels
+
+    def _checked(self, X: Any) -> Any:
+        return X

@@ -1,0 +1,45 @@
+"""How much an example of each class counts in the loss."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+ClassWeight = Literal["balanced"] | Mapping[Any, float] | None
+
+
+def class_weights(class_weight: ClassWeight, classes: NDArray[Any], codes: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Weights (K,) in the order of `classes`.
+
+    Parameters
+    ----------
+    class_weight : "balanced", None, or mapping of label to weight
+        `balanced` is N / (K n_k), as scikit-learn's `compute_class_weight`: rare classes count as much as
+        frequent ones. None is 1 for all. A mapping must name every class.
+    classes : array (K,)
+    codes : int array (N,)
+        Positions in `classes`.
+
+    Raises
+    ------
+    ValueError
+        Another word, a label that is not a class, a class without a weight, or a weight that is not positive.
+    """
+    if class_weight is None:
+        return np.ones(len(classes))
+    if isinstance(class_weight, str):
+        if class_weight != "balanced":
+            raise ValueError(f"class_weight is {class_weight!r}; choose 'balanced', None, or a mapping.")
+        counts = np.bincount(codes, minlength=len(classes))
+        return np.asarray(len(codes) / (len(classes) * counts))
+    labels = classes.tolist()
+    unknown, lacking = [k for k in class_weight if k not in labels], [k for k in labels if k not in class_weight]
+    if unknown or lacking:
+        raise ValueError(
+            f"class_weight must name every class once: not a class {unknown[:5]}, without a weight {lacking[:5]}."
+        )
+    weights = np.array([class_weight[label] for label in labels], np.float64)
+    if not (np.isfinite(weights).all() and (weights > 0).all()):
+        raise ValueError(f"class_weight must be positive numbers, got {weights.tolist()}.")
+    return weights

@@ -1,0 +1,152 @@
+"""The report on a terminal: the comparison, and the classes behind it.
+
+Imports labels and page's number formats. Cells are `rich.text.Text`, so that no label is read as markup. Numbers are
+never cut: on a narrow terminal long names fold, and then the less important columns go.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.box import SIMPLE
+from rich.cells import cell_len
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from frozenhead.report.labels import shown
+from frozenhead.report.page import count, percent, score, seconds
+
+MOST_CLASSES = 8  # with more classes, only the selected head's worst are listed
+WORST = 10
+
+_GAP = 2
+_FOLD = 16  # a column of names is as wide as its longest name, but may be folded down to this
+_SPLIT_NAMES = {"test": "test", "val": "validation"}
+
+# title, split, score, and how early the column goes on a narrow terminal (0: never)
+_COLUMNS = (
+    ("val\nF1", "val", "macro_f1", 0),
+    ("test\nacc.", "test", "accuracy", 3),
+    ("test\nF1", "test", "macro_f1", 0),
+    ("test\nloss", "test", "weighted_log_loss", 2),
+    ("clean\nacc.", "test_without_leaks", "accuracy", 4),
+    ("clean\nF1", "test_without_leaks", "macro_f1", 1),
+    ("fit\nsec.", None, "fit_seconds", 5),
+)
+
+
+def terminal_table(evidence: Mapping[str, Any], *, width: int = 100) -> list[RenderableType]:
+    """Return what the terminal shows of the evidence, to be printed one after the other.
+
+    Parameters
+    ----------
+    evidence : mapping
+        What `gather` returned.
+    width : int
+        Characters in a line of the terminal. 80 hold every column beside names such as `softmax` and `minilm.pooler`.
+
+    Returns
+    -------
+    list of rich renderables
+        The comparison of heads, notes, and scores per class.
+    """
+    dataset, heads = evidence["dataset"], evidence["heads"]
+    comparison = _comparison(heads, leaking=dataset["leakage"]["test_rows_in_train"] > 0, width=width)
+    rows: list[RenderableType] = [comparison, *_notes(dataset, heads[0]), Text()]
+    if len(dataset["classes"]) <= MOST_CLASSES:
+        return [*rows, _classes(heads, dataset["judged_split"])]
+    return [*rows, *_worst_classes(heads[0], dataset["judged_split"])]
+
+
+def _comparison(heads: Sequence[Mapping[str, Any]], *, leaking: bool, width: int) -> Table:
+    names = {
+        "head": [shown(entry["head"], width=24) for entry in heads],
+        "feature": [shown(entry["feature"], width=40) for entry in heads],
+    }
+    numbers = {
+        (title, goes): [_number(entry, split, key) for entry in heads]
+        for title, split, key, goes in _COLUMNS
+        if leaking or split != "test_without_leaks"
+    }
+    room = width - sum(min(_width(*column), _FOLD) + _GAP for column in names.items())
+    for column in sorted(numbers, key=lambda column: -column[1]):
+        needed = sum(_width(title, cells) + _GAP for (title, _), cells in numbers.items()) - _GAP
+        if needed <= room or column[1] == 0:
+            break
+        del numbers[column]
+    table = _table(names, {title: cells for (title, _), cells in numbers.items()})
+    for number, entry in enumerate(heads):
+        cells = [column[number] for column in (*names.values(), *numbers.values())]
+        table.add_row(*map(Text, cells), style="bold" if number == 0 and entry["val"] else "")
+    return table
+
+
+def _number(entry: Mapping[str, Any], split: str | None, key: str) -> str:
+    return seconds(entry[key]) if split is None else score((entry[split] or {}).get(key))
+
+
+def _notes(dataset: Mapping[str, Any], first: Mapping[str, Any]) -> Iterable[Text]:
+    if first["val"]:
+        yield Text(f"Selected by macro F1 on the validation split: {_title(first)}.")
+    else:
+        yield Text("No validation split: no head is selected.")
+    leakage = dataset["leakage"]
+    legend = "F1 is the macro F1, loss the log loss with balanced class weights"
+    if not leakage["test_rows_in_train"]:
+        yield Text(f"{legend}.", style="dim")
+        return
+    yield Text(f"{legend}; clean: test rows whose text is not in the training split.", style="dim")
+    share = percent(leakage["test_rows_in_train"], leakage["test_rows"])
+    yield Text(
+        f"{count(leakage['test_rows_in_train'])} of {count(leakage['test_rows'])} test rows ({share}) stand word for "
+        "word in the training split; `frozenhead embed --group-duplicates` keeps copies together.",
+        style="yellow",
+    )
+
+
+def _classes(heads: Sequence[Mapping[str, Any]], split: str) -> Table:
+    rows: list[tuple[str, Mapping[str, Any] | None]] = []
+    for entry in heads:
+        rows.append((_title(entry), None))
+        rows += [(f"  {shown(name, width=40)}", row) for name, row in entry[split]["per_class"].items()]
+    return _class_table(f"class ({_SPLIT_NAMES[split]} rows)", rows)
+
+
+def _worst_classes(entry: Mapping[str, Any], split: str) -> Iterable[RenderableType]:
+    per_class = entry[split]["per_class"]
+    worst = sorted(per_class, key=lambda name: per_class[name]["f1"])[:WORST]
+    yield Text(f"The lowest F1 of {_title(entry)}; report.html has all {count(len(per_class))} classes.")
+    yield _class_table(
+        f"class ({_SPLIT_NAMES[split]} rows)", [(shown(name, width=40), per_class[name]) for name in worst]
+    )
+
+
+def _class_table(title: str, rows: Sequence[tuple[str, Mapping[str, Any] | None]]) -> Table:
+    keys = ("precision", "recall", "f1", "support")
+    cells = [
+        ["" if row is None else (count if key == "support" else score)(row[key]) for key in keys] for _, row in rows
+    ]
+    columns = dict(zip(("precision", "recall", "F1", "support"), zip(*cells, strict=True), strict=True))
+    table = _table({title: [name for name, _ in rows]}, columns)
+    for (name, row), numbers in zip(rows, cells, strict=True):
+        table.add_row(*map(Text, (name, *numbers)), style="bold" if row is None else "")
+    return table
+
+
+def _title(entry: Mapping[str, Any]) -> str:
+    return f"{shown(entry['head'], width=24)} on {shown(entry['feature'], width=40)}"
+
+
+def _width(title: str, cells: Iterable[str]) -> int:
+    return max(map(cell_len, (*title.split("\n"), *cells)))
+
+
+def _table(names: Mapping[str, Sequence[str]], numbers: Mapping[str, Sequence[str]]) -> Table:
+    """An empty table with columns for these cells: names may fold, numbers may not."""
+    table = Table(box=SIMPLE, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    for title, cells in names.items():
+        least = min(_width(title, cells), _FOLD)
+        table.add_column(Text(title), overflow="fold", vertical="bottom", min_width=least)
+    for title, cells in numbers.items():
+        table.add_column(Text(title), justify="right", no_wrap=True, min_width=_width(title, cells))
+    return table

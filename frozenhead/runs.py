@@ -1,0 +1,214 @@
+"""The run folder: what embed, fit and report hand to each other.
+
+    RUN/
+      run.json                   format, sources, columns, split, options, versions, command line
+      corpus.parquet             row, text, label, split, key
+      features/<name>.json       space, encoder, the shards pinned, truncation counts
+      heads/<feature>/<head>/    head.json, weights.safetensors, history.jsonl, predictions.parquet, metrics.json
+      report.html  report.json
+
+Every file is written beside and renamed. Imports files and errors only.
+"""
+
+import hashlib
+import io
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from frozenhead.errors import FormatRefused, RunDamaged, RunNotFound, UsageError
+from frozenhead.files import TEMPORARY_PREFIX, make_folder, storage_errors, temporary_name, write_file, write_json
+
+RUN_FORMAT = 1
+TEXT_FEATURE = "text"  # the feature set of heads that read texts; no encoder's set is named so, theirs hold a dot
+SPLITS = ("train", "val", "test")
+
+_OLD = ".old-"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredHead:
+    """A trained head in a run: which one, and its folder."""
+
+    feature: str
+    head: str
+    folder: Path
+
+    def description(self) -> dict[str, Any]:
+        """`head.json`."""
+        return _read_json(self.folder / "head.json", "frozenhead fit")
+
+    def metrics(self) -> dict[str, Any]:
+        """`metrics.json`."""
+        return _read_json(self.folder / "metrics.json", "frozenhead fit")
+
+    def history(self) -> list[dict[str, Any]]:
+        """`history.jsonl`: one entry per epoch."""
+        with reading(self.folder / "history.jsonl", "frozenhead fit") as path:
+            return [json.loads(line) for line in path.read_text().splitlines()]
+
+    def predictions(self) -> pd.DataFrame:
+        """`predictions.parquet`: row, split, label, predicted, and `prob_<label>` for each class."""
+        with reading(self.folder / "predictions.parquet", "frozenhead fit") as path:
+            return pd.read_parquet(path)
+
+
+class Run:
+    """One run folder.
+
+    Attributes
+    ----------
+    folder : Path
+    info : dict
+        `run.json`.
+    """
+
+    def __init__(self, folder: Path, info: dict[str, Any]) -> None:
+        self.folder = folder
+        self.info = info
+
+    @classmethod
+    def create(cls, folder: Path, *, info: dict[str, Any], corpus: pd.DataFrame) -> "Run":
+        """Begin a run, `run.json` last.
+
+        Parameters
+        ----------
+        folder : Path
+            New, empty, or a run to be replaced: its feature sets, heads and reports are removed.
+        info : dict
+            What `run.json` says beside the format number.
+        corpus : DataFrame
+            row, text, label, split, key.
+        """
+        make_folder(folder)
+        for name in ("run.json", "report.html", "report.json"):
+            (folder / name).unlink(missing_ok=True)
+        for name in ("features", "heads"):
+            if (folder / name).exists():
+                shutil.rmtree(folder / name)
+        data = parquet_bytes(corpus)
+        write_file(folder / "corpus.parquet", data)
+        info = {"format": RUN_FORMAT, **info, "corpus_sha256": hashlib.sha256(data).hexdigest()}
+        write_json(folder / "run.json", info)
+        return cls(folder, info)
+
+    @classmethod
+    def open(cls, folder: Path) -> "Run":
+        """The run in `folder`.
+
+        Raises
+        ------
+        RunNotFound
+            It holds no run.
+        FormatRefused
+            Written by another version of the format.
+        RunDamaged
+            `run.json` cannot be read.
+        """
+        if not (folder / "run.json").exists():
+            raise RunNotFound(f"{folder} is not a run. Make one first: frozenhead embed DATA --out {folder}")
+        info = _read_json(folder / "run.json", "frozenhead embed --overwrite")
+        if info.get("format") != RUN_FORMAT:
+            raise FormatRefused(
+                f"{folder} is a run of format {info.get('format')}; this frozenhead reads format {RUN_FORMAT}.\n"
+                "Run `frozenhead embed` into another folder, or use the frozenhead that wrote it."
+            )
+        return cls(folder, info)
+
+    @classmethod
+    def is_run(cls, folder: Path) -> bool:
+        """Whether the folder holds a `run.json`."""
+        return (folder / "run.json").exists()
+
+    def corpus(self) -> pd.DataFrame:
+        """The corpus as it was embedded. Raises `RunDamaged` if its bytes are not those that were written."""
+        with reading(self.folder / "corpus.parquet", "frozenhead embed --overwrite") as path:
+            data = path.read_bytes()
+            if hashlib.sha256(data).hexdigest() != self.info.get("corpus_sha256"):
+                raise ValueError("its bytes changed")
+            frame = pd.read_parquet(io.BytesIO(data))
+        return frame.astype({"text": object, "label": object, "split": object})
+
+    def features(self) -> dict[str, dict[str, Any]]:
+        """Feature sets by name."""
+        paths = sorted(p for p in _entries(self.folder / "features") if p.suffix == ".json")
+        return {path.stem: _read_json(path, "frozenhead embed") for path in paths}
+
+    def write_feature(self, name: str, record: dict[str, Any]) -> None:
+        """Add or renew a feature set."""
+        make_folder(self.folder / "features")
+        write_json(self.folder / "features" / f"{name}.json", record)
+
+    def heads(self) -> list[StoredHead]:
+        """Trained heads, by feature set and name."""
+        stored = []
+        for feature in _entries(self.folder / "heads"):
+            names = {p.name.removeprefix(_OLD) for p in _entries(feature) if not p.name.startswith(TEMPORARY_PREFIX)}
+            for head in sorted(names):
+                # A kill between the two renames of `new_head` leaves the old folder under its other name.
+                folder = feature / head if (feature / head).exists() else feature / f"{_OLD}{head}"
+                stored.append(StoredHead(feature=feature.name, head=head, folder=folder))
+        return stored
+
+    @contextmanager
+    def new_head(self, feature: str, head: str) -> Iterator[Path]:
+        """A folder to fill; when the block ends it takes the place of the head that stood there, whole."""
+        parent = self.folder / "heads" / feature
+        make_folder(parent)
+        fresh, place, old = parent / temporary_name(), parent / head, parent / f"{_OLD}{head}"
+        with storage_errors(place, "write"):
+            try:
+                fresh.mkdir()
+                yield fresh
+                if place.exists():
+                    shutil.rmtree(old, ignore_errors=True)
+                    os.rename(place, old)
+                os.rename(fresh, place)
+                shutil.rmtree(old, ignore_errors=True)
+            finally:
+                shutil.rmtree(fresh, ignore_errors=True)
+
+
+def check_place(folder: Path) -> None:
+    """Raise `UsageError` unless `folder` is new, empty, or a run: nothing else is ever written into."""
+    if folder.is_file():
+        raise UsageError(f"{folder} is a file; --out takes a folder.")
+    if folder.is_dir() and any(folder.iterdir()) and not Run.is_run(folder):
+        raise UsageError(f"{folder} holds other files and no run. Choose a new folder with --out.")
+
+
+def parquet_bytes(frame: pd.DataFrame) -> bytes:
+    """A frame as the bytes of a Parquet file."""
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, index=False)
+    return buffer.getvalue()
+
+
+@contextmanager
+def reading(path: Path, again: str) -> Iterator[Path]:
+    """Turn a file that is gone or unreadable into `RunDamaged`; `again` is the command that writes it anew."""
+    try:
+        yield path
+    except FileNotFoundError as error:
+        raise RunDamaged(f"{path} is missing. Run `{again}` again.") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunDamaged(f"{path} is damaged ({error}). Run `{again}` again.") from error
+
+
+def _read_json(path: Path, again: str) -> dict[str, Any]:
+    with reading(path, again):
+        content = json.loads(path.read_bytes())
+        if not isinstance(content, dict):
+            raise TypeError("it is not a JSON object")
+        return content
+
+
+def _entries(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []

@@ -1,0 +1,120 @@
+"""What a person sees: lines and bars on stderr, results on stdout.
+
+Bars vanish when stderr is no terminal, `--quiet` silences both, and NO_COLOR is honoured (by rich).
+"""
+
+import json
+import logging
+import sys
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from frozenhead.commands.voice import Advance
+
+PIPE_WIDTH = 120  # columns of a table that goes into a file or pipe
+
+
+class TerminalVoice:
+    """Speaks on stderr.
+
+    Parameters
+    ----------
+    quiet : bool
+        Say nothing and show no bar; warnings and errors still come.
+    """
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._console = Console(stderr=True, soft_wrap=True)
+
+    def say(self, line: str) -> None:
+        """One line on stderr, above the bar if one is running."""
+        if not self._quiet:
+            self._console.print(Text(line))
+
+    @contextmanager
+    def bar(self, title: str, *, unit: str) -> Iterator[Advance]:
+        """A bar with how many are done, the rate, and the time left."""
+        columns = [TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), _Rate(unit)]
+        hidden = self._quiet or not self._console.is_terminal
+        with Progress(
+            *columns, TimeRemainingColumn(), console=self._console, disable=hidden, transient=True
+        ) as progress:
+            task = progress.add_task(title, total=None, visible=False)
+            yield lambda done, total: progress.update(task, completed=done, total=total, visible=True)
+
+
+class _Rate(ProgressColumn):
+    """Units per second, averaged over the last half minute as rich does."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.0f} {self._unit}/s" if speed else "")
+
+
+def listen_to_library() -> None:
+    """Show what the library logs and warns as one line each on stderr."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("warning: %(message)s"))
+    logger = logging.getLogger("frozenhead")
+    logger.handlers[:] = [handler]
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)  # noqa: T201
+
+    warnings.showwarning = show
+
+
+def print_error(message: str) -> None:
+    """One to three lines on stderr."""
+    console = Console(stderr=True, soft_wrap=True)
+    console.print(Text.assemble(("error: ", "bold red"), message))
+
+
+def print_json(result: Any) -> None:
+    """One JSON object on stdout."""
+    print(json.dumps(result, ensure_ascii=False, allow_nan=False))  # noqa: T201
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Plain lines on stdout."""
+    for line in lines:
+        print(line)  # noqa: T201
+
+
+def print_renderables(renderables: Iterable[RenderableType]) -> None:
+    """Tables and texts on stdout, as wide as the terminal, or `PIPE_WIDTH` where there is none."""
+    console = output_console()
+    for renderable in renderables:
+        console.print(renderable)
+
+
+def output_console() -> Console:
+    """A console on stdout."""
+    return Console() if sys.stdout.isatty() else Console(width=PIPE_WIDTH)
+
+
+def plain_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> Table:
+    """A table of plain cells; numbers get thousands separators, columns named in `right` are set to the right."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(f"{cell:,}" if isinstance(cell, int) else str(cell)) for cell in row))
+    return table
+
+
+def counts_line(counts: Mapping[str, int]) -> str:
+    """`train 3,900, val 836, test 836`."""
+    return ", ".join(f"{name} {n:,}" for name, n in counts.items())
