@@ -5,14 +5,12 @@ torch, transformers, pandas and scikit-learn are imported by the commands, insid
 """
 
 import contextlib
-import os
 import shlex
 import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 
 from frozenhead.errors import FrozenheadError, ProofFailed, StorageError, UsageError
@@ -25,6 +23,7 @@ from frozenhead.terminal import (
     print_error,
     print_json,
     print_lines,
+    print_notice,
     print_renderables,
 )
 
@@ -458,37 +457,37 @@ def _dispatch(words: list[str]) -> None:
     typer.main.get_command(app).main(words, prog_name="frozenhead", standalone_mode=False)
 
 
+class _Stopped(BaseException):
+    """A signal asked us to stop. Not a KeyboardInterrupt, which the parser would turn into an exit code of its own."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.exit_code = 128 + number
+
+
 def main() -> None:
     """Entry point: run the command, turn what went wrong into a line and an exit code."""
     sys.exit(_run(sys.argv[1:]))
 
 
 def _run(words: list[str]) -> int:
-    received: list[int] = []
-
     def stop(number: int, _: object) -> None:
-        received.append(number)
-        raise KeyboardInterrupt
+        raise _Stopped(number)
 
-    with contextlib.suppress(ValueError):  # only the main thread may set handlers
-        signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
     listen_to_library()
     try:
-        code = typer.main.get_command(app).main(words, prog_name="frozenhead", standalone_mode=False)
+        typer.main.get_command(app).main(words, prog_name="frozenhead")
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else 0
     except FrozenheadError as error:
         print_error(str(error))
         return error.exit_code
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        print_error(STOPPED)
-        return 128 + (received[0] if received else signal.SIGINT)
-    except BrokenPipeError:
-        # The reader went away, as `head` does: nothing to say, and nothing may be flushed into the closed pipe.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    except _Stopped as stopped:
+        print_notice(STOPPED)
+        return stopped.exit_code
     except OSError as error:
         print_error(f"{error.filename or 'A file'}: {error.strerror or error}")
         return StorageError.exit_code
-    return code if isinstance(code, int) else 0
+    return 0

@@ -19,6 +19,7 @@ TEMPORARY_PREFIX = ".tmp-"
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_PERMISSION = {errno.EACCES, errno.EPERM, errno.EROFS}
+_NO_SUCH_CALL = {errno.EINVAL, errno.ENOTSUP}  # some network and FUSE file systems do not fsync folders
 
 
 @contextmanager
@@ -59,6 +60,9 @@ def sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SUCH_CALL:
+            raise
     finally:
         os.close(descriptor)
 
@@ -69,7 +73,8 @@ def write_file(path: Path, data: bytes | memoryview) -> None:
     Raises
     ------
     StorageError
-        The disk is full or the folder cannot be written. `path` is then as it was before.
+        The disk is full or the folder cannot be written. `path` is then as it was before, unless only the
+        last step failed, the fsync of the folder: then it is whole, but may not survive a power cut.
     """
     temporary = path.parent / temporary_name()
     with storage_errors(path, "write"):
@@ -85,9 +90,12 @@ def write_file(path: Path, data: bytes | memoryview) -> None:
 
 
 def make_folder(path: Path, *, mode: int = 0o777) -> None:
-    """Create `path` and its parents; an existing folder is left as it is."""
+    """Create `path` and its parents, durably; an existing folder is left as it is."""
     with storage_errors(path, "create"):
+        new = [folder for folder in (path, *path.parents) if not folder.exists()]
         path.mkdir(parents=True, exist_ok=True, mode=mode)
+        for folder in new:
+            sync_folder(folder.parent)
 
 
 def canonical_json(value: Any) -> bytes:

@@ -82,6 +82,11 @@ def print_error(message: str) -> None:
     console.print(Text.assemble(("error: ", "bold red"), message))
 
 
+def print_notice(message: str) -> None:
+    """A plain line on stderr, also under `--quiet`."""
+    Console(stderr=True, soft_wrap=True).print(Text(message))
+
+
 def print_json(result: Any) -> None:
     """One JSON object on stdout."""
     print(json.dumps(result, ensure_ascii=False, allow_nan=False))  # noqa: T201

@@ -1,8 +1,9 @@
 """Vectors on disk: the only room that knows the store's files. Imports no other room."""
 
+from frozenhead.cache.cache import VectorCache, default_folder
 from frozenhead.cache.keys import distinct_keys, text_keys
 from frozenhead.cache.space import Space
-from frozenhead.cache.store import Lookup, SpaceStore, VectorCache, default_folder
+from frozenhead.cache.store import Lookup, SpaceStore
 from frozenhead.cache.upkeep import SpaceSummary
 from frozenhead.cache.writer import ShardWriter
 

@@ -86,23 +86,22 @@ def find_keys(ordered: Keys, wanted: Keys) -> NDArray[np.intp]:
     ----------
     ordered : uint8 array (n, 32), sorted by all bytes
     wanted : uint8 array (m, 32), any order
+        In the order of `leading_number` the search is several times faster: it walks through memory.
 
     Returns
     -------
     int array (m,)
     """
     positions = np.full(len(wanted), -1, np.intp)
-    if len(ordered) == 0 or len(wanted) == 0:
-        return positions
-    numbers = leading_number(ordered)
+    numbers, wanted_numbers = leading_number(ordered), leading_number(wanted)
     open_rows = np.arange(len(wanted))
-    candidates = np.searchsorted(numbers, leading_number(wanted), side="left")
+    candidates = np.searchsorted(numbers, wanted_numbers, side="left")
     while len(open_rows):
-        inside = candidates < len(ordered)
-        open_rows, candidates = open_rows[inside], candidates[inside]
+        near = candidates < len(ordered)
+        near[near] = numbers[candidates[near]] == wanted_numbers[open_rows[near]]
+        open_rows, candidates = open_rows[near], candidates[near]
         equal = (ordered[candidates] == wanted[open_rows]).all(axis=1)
         positions[open_rows[equal]] = candidates[equal]
         # Two keys with the same first 8 bytes: 1 in 2^64 per pair by chance, but then the next one is looked at.
-        tied = ~equal & (ordered[candidates, :8] == wanted[open_rows, :8]).all(axis=1)
-        open_rows, candidates = open_rows[tied], candidates[tied] + 1
+        open_rows, candidates = open_rows[~equal], candidates[~equal] + 1
     return positions

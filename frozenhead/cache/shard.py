@@ -7,9 +7,9 @@ a shard put into another space's folder is seen as foreign although its name fit
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from safetensors.numpy import save
 
 from frozenhead.cache.keys import KEY_BYTES, Keys, sorting_order
 
-SHARD_FORMAT = "1"
+SHARD_FORMAT = "frozenhead-shard-1"
 SUFFIX = ".safetensors"
 
 _DTYPES: dict[str, np.dtype[Any]] = {
@@ -63,10 +63,11 @@ class ShardLayout:
         flat = np.frombuffer(data, self.vectors_dtype, count=self.rows * self.dim, offset=self.vectors_at)
         return flat.reshape(self.rows, self.dim)
 
-    def read_vectors(self, path: Path) -> NDArray[Any]:
-        """The vectors (n, D), read from the file anew. A plain read, not a map: a file cut short while
+    def read_vectors(self, file: BinaryIO) -> NDArray[Any]:
+        """The vectors (n, D), read from the open file anew. A plain read, not a map: a file cut short while
         it is mapped kills the process, while a short read is an error like any other."""
-        flat = np.fromfile(path, self.vectors_dtype, count=self.rows * self.dim, offset=self.vectors_at)
+        file.seek(0)
+        flat = np.fromfile(file, self.vectors_dtype, count=self.rows * self.dim, offset=self.vectors_at)
         if flat.size != self.rows * self.dim:
             raise BadShard("it became shorter")
         return flat.reshape(self.rows, self.dim)
@@ -86,7 +87,8 @@ def encode_shard(space_id: str, keys: Keys, vectors: NDArray[Any], tokens: NDArr
         raise ValueError(f"Shapes do not fit: keys {keys.shape}, vectors {vectors.shape}, tokens {tokens.shape}.")
     order = sorting_order(keys)
     arrays = {"keys": keys[order], "tokens": tokens[order], "vectors": vectors[order]}
-    metadata = {"format": f"frozenhead-shard-{SHARD_FORMAT}", "space": space_id}
+    # One entry only: safetensors writes several in an order that changes from call to call, and with it the name.
+    metadata = {SHARD_FORMAT: space_id}
     return bytes(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata))
 
 
@@ -112,13 +114,15 @@ def parse_layout(data: bytes, space_id: str) -> ShardLayout:
     """Read the header; every claim in it is checked against the size of the file. Raises `BadShard`."""
     header, start = parse_header(data)
     metadata = header.pop("__metadata__", {})
-    if not isinstance(metadata, dict) or metadata.get("format") != f"frozenhead-shard-{SHARD_FORMAT}":
+    if not isinstance(metadata, dict) or SHARD_FORMAT not in metadata:
         raise BadShard("it is not a frozenhead shard of this format")
-    if metadata.get("space") != space_id:
+    if metadata[SHARD_FORMAT] != space_id:
         raise BadShard("it belongs to another space")
     if set(header) != {"keys", "tokens", "vectors"}:
         raise BadShard("its arrays are not keys, tokens and vectors")
     spans = {name: _span(entry, start, len(data)) for name, entry in header.items()}
+    if start + sum(math.prod(shape) * dtype.itemsize for dtype, shape, _ in spans.values()) != len(data):
+        raise BadShard("its size does not match its header")
     (k_type, k_shape, k_at), (t_type, t_shape, t_at), (v_type, v_shape, v_at) = (
         spans[name] for name in ("keys", "tokens", "vectors")
     )
@@ -162,9 +166,6 @@ def _span(entry: Any, start: int, size: int) -> tuple[np.dtype[Any], tuple[int, 
         raise BadShard("its header lacks a field") from error
     if not all(isinstance(n, int) and n >= 0 for n in (*shape, begin, end)):
         raise BadShard("its header holds no sizes")
-    count = 1
-    for n in shape:
-        count *= n
-    if end - begin != count * dtype.itemsize or start + end > size:
+    if end - begin != math.prod(shape) * dtype.itemsize or start + end > size:
         raise BadShard("its size does not match its header")
     return dtype, shape, start + begin

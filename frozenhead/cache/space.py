@@ -69,6 +69,8 @@ class Space:
         if self.max_length < 1 or self.dim < 1:
             raise ValueError(f"max_length and dim must be at least 1, got {self.max_length} and {self.dim}.")
         object.__setattr__(self, "files", tuple(sorted((str(n), str(h)) for n, h in self.files)))
+        if len(dict(self.files)) != len(self.files):
+            raise ValueError("A checkpoint's file is named twice; which of its two hashes counts is not known.")
 
     @property
     def id(self) -> str:

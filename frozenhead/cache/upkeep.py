@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from frozenhead.cache.space import Space
 from frozenhead.files import TEMPORARY_PREFIX, host_name
 
 _SHARD = re.compile(r"[0-9a-f]{64}" + re.escape(SUFFIX))
+_PID = re.compile(r"[1-9][0-9]{0,8}")
 _HEADER_LIMIT = 4096  # our headers are under 500 bytes
 _ABANDONED_SECONDS = 24 * 3600.0
 
@@ -66,7 +68,7 @@ def summarise(folder: Path) -> SpaceSummary:
         recorded=recorded,
         rows=sum(_claimed_rows(path) for path in shards),
         shards=len(shards),
-        bytes=sum(path.stat().st_size for path in shards),
+        bytes=sum(_size(path) for path in shards),
         quarantined=len(_entries(folder / "quarantine")),
     )
 
@@ -77,43 +79,67 @@ def read_description(folder: Path) -> tuple[Space | None, dict[str, Any]]:
         content = json.loads((folder / "space.json").read_bytes())
         space = Space.from_dict(content["space"])
         recorded = dict(content.get("recorded", {}))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return (space, recorded) if space.id == folder.name else (None, {})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None, {}
-    return (space, recorded) if space.id == folder.name else (None, {})
 
 
 def find_waste(folder: Path, *, whole: bool) -> list[PruneItem]:
     """What may go from one space: everything if `whole`, else the leavings of dead writers and the quarantine."""
     if whole:
-        size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+        size = sum(_size(p) for p in folder.rglob("*"))
         return [PruneItem(path=folder, reason="space named", bytes=size)]
     leavings = [p for sub in (folder, folder / "shards") for p in _entries(sub) if _is_abandoned(p)]
     waste = [(p, "unfinished file of a stopped process") for p in leavings]
     waste += [(p, "failed verification") for p in _entries(folder / "quarantine")]
-    return [PruneItem(path=p, reason=reason, bytes=p.stat().st_size) for p, reason in waste]
+    return [PruneItem(path=p, reason=reason, bytes=_size(p)) for p, reason in waste]
 
 
 def remove_waste(items: list[PruneItem]) -> None:
     """Remove files and folders; one that is already gone is no error."""
     for item in items:
-        if item.path.is_dir():
+        if item.path.is_dir() and not item.path.is_symlink():
             shutil.rmtree(item.path)
         else:
             item.path.unlink(missing_ok=True)
 
 
 def _entries(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir()) if folder.is_dir() else []
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file, 0 for a folder; 0 as well if another process has taken it away since it was listed."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return 0
+    return 0 if stat.S_ISDIR(status.st_mode) else status.st_size
 
 
 def _is_abandoned(path: Path) -> bool:
-    """Whether a temporary file's writer is gone. Of another host we only know the age of the file."""
+    """Whether a temporary file's writer is gone: it is a day old, or its process on this host has ended.
+
+    Age alone tells of other hosts, and of a process whose number another one has got since.
+    """
     if not path.name.startswith(TEMPORARY_PREFIX):
         return False
+    try:
+        if time.time() - path.lstat().st_mtime > _ABANDONED_SECONDS:
+            return True
+    except FileNotFoundError:
+        return False
     host, _, rest = path.name.removeprefix(TEMPORARY_PREFIX).partition("-")
-    pid = rest.partition("-")[0]
-    if host != host_name() or not pid.isdigit():
-        return time.time() - path.stat().st_mtime > _ABANDONED_SECONDS
+    return host == host_name() and _has_ended(rest.partition("-")[0])
+
+
+def _has_ended(pid: str) -> bool:
+    """Whether no process has this number; False where that cannot be told."""
+    if os.name != "posix" or not _PID.fullmatch(pid):
+        return False
     try:
         os.kill(int(pid), 0)
     except ProcessLookupError:
@@ -130,5 +156,5 @@ def _claimed_rows(path: Path) -> int:
             start = file.read(_HEADER_LIMIT)
         header, _ = parse_header(start)
         return int(header["keys"]["shape"][0])
-    except (OSError, BadShard, KeyError, IndexError, TypeError, ValueError):
+    except (OSError, BadShard, KeyError, IndexError, TypeError, ValueError, OverflowError):
         return 0

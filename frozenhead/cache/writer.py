@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from frozenhead.cache.keys import Keys
+from frozenhead.cache.keys import KEY_BYTES, Keys
 from frozenhead.cache.shard import SUFFIX, encode_shard, shard_name
 from frozenhead.errors import StorageError
 from frozenhead.files import write_file
@@ -29,6 +29,8 @@ class ShardWriter:
     folder : Path
         The `shards` folder of the space.
     space_id : str
+    dim : int
+        D, the size of a vector.
     dtype : numpy dtype
         How vectors are stored.
     flush_bytes : int
@@ -44,6 +46,7 @@ class ShardWriter:
         folder: Path,
         space_id: str,
         *,
+        dim: int,
         dtype: np.dtype[Any],
         flush_bytes: int = FLUSH_BYTES,
         flush_seconds: float = FLUSH_SECONDS,
@@ -51,6 +54,7 @@ class ShardWriter:
     ) -> None:
         self._folder = folder
         self._space_id = space_id
+        self._dim = dim
         self._dtype = dtype
         self._flush_bytes = flush_bytes
         self._flush_seconds = flush_seconds
@@ -66,15 +70,24 @@ class ShardWriter:
         Raises
         ------
         ValueError
-            A vector is not finite. Nothing of this call is kept.
+            The shapes do not fit, or a vector is not finite. Nothing of this call is kept.
         StorageError
             The disk does not take the shard.
         """
+        n = len(keys)
+        if (keys.shape, vectors.shape, tokens.shape) != ((n, KEY_BYTES), (n, self._dim), (n,)):
+            raise ValueError(
+                f"Shapes do not fit a space of {self._dim} dimensions: "
+                f"keys {keys.shape}, vectors {vectors.shape}, tokens {tokens.shape}."
+            )
+        with np.errstate(over="ignore"):  # what is too large for float16 becomes infinite, and is refused below
+            block = (keys.copy(), vectors.astype(self._dtype), tokens.astype(np.int32))
+        if not np.isfinite(block[1]).all():
+            raise ValueError(
+                f"The encoder gave a vector that is not finite in {self._dtype} (NaN or infinity); it is not stored."
+            )
         if not self._blocks:
             self._since = self._clock()
-        block = (keys.copy(), vectors.astype(self._dtype), tokens.astype(np.int32))
-        if not np.isfinite(block[1]).all():
-            raise ValueError("The encoder gave a vector that is not finite (NaN or infinity); it is not stored.")
         self._blocks.append(block)
         self._bytes += block[1].nbytes
         if self._bytes >= self._flush_bytes or self._clock() - self._since >= self._flush_seconds:

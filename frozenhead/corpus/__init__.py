@@ -3,7 +3,6 @@
 from frozenhead.corpus.columns import Columns, column_values, find_columns
 from frozenhead.corpus.corpus import Corpus, CorpusOptions, load_corpus
 from frozenhead.corpus.docstrings import docstring_corpus
-from frozenhead.corpus.labels import natural_order
 from frozenhead.corpus.reading import Format, Table, check_format, read_table
 from frozenhead.corpus.splitting import parse_split, split_rows
 
@@ -18,7 +17,6 @@ __all__ = [
     "docstring_corpus",
     "find_columns",
     "load_corpus",
-    "natural_order",
     "parse_split",
     "read_table",
     "split_rows",

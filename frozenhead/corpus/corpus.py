@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from frozenhead.corpus.columns import check_column, column_values, find_columns
 from frozenhead.corpus.duplicates import count_conflicts, leaked, text_codes
-from frozenhead.corpus.labels import lookalikes, natural_order
 from frozenhead.corpus.reading import Format, Table, check_delimiter, check_format, read_table
 from frozenhead.corpus.splitting import complete_splits, parse_split, split_column, split_rows, unseen_label
 from frozenhead.errors import DataError, UsageError
+from frozenhead.labels import lookalikes, natural_order
 
 Role = Literal["data", "val", "test"]
 

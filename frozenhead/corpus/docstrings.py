@@ -16,7 +16,7 @@ import pandas as pd
 
 from frozenhead.errors import UsageError
 
-PACKAGES = ("huggingface_hub", "jinja2", "joblib", "matplotlib", "numpy", "pandas", "rich", "sklearn")
+PACKAGES = ("huggingface_hub", "jinja2", "joblib", "matplotlib", "numpy", "pandas", "rich", "scipy", "sklearn")
 
 _DISTRIBUTIONS = {"sklearn": "scikit-learn", "huggingface_hub": "huggingface-hub"}
 _SHORTEST, _LONGEST = 20, 400  # characters

@@ -36,17 +36,16 @@ def most_common_label(codes: NDArray[np.int64], labels: NDArray[np.int64]) -> ND
     -------
     int64 (G,)
     """
-    pairs, counts = np.unique(np.stack([codes, labels]), axis=1, return_counts=True)  # (2, pairs)
-    order = np.lexsort((pairs[1], -counts, pairs[0]))  # by text, then most copies first, then lowest label
-    _, first = np.unique(pairs[0][order], return_index=True)
-    chosen: NDArray[np.int64] = pairs[1][order][first]  # (G,)
-    return chosen
+    texts, carried, counts = _pairs(codes, labels)
+    order = np.lexsort((carried, -counts, texts))  # by text, then most copies first, then lowest label
+    _, first = np.unique(texts[order], return_index=True)
+    return carried[order][first]  # (pairs,) -> (G,)
 
 
 def count_conflicts(codes: NDArray[np.int64], labels: NDArray[np.int64]) -> int:
     """How many distinct texts carry more than one label; arguments as in `most_common_label`."""
-    pairs = np.unique(np.stack([codes, labels]), axis=1)
-    return int((np.bincount(pairs[0]) > 1).sum())
+    texts, _, _ = _pairs(codes, labels)
+    return int((np.bincount(texts) > 1).sum())
 
 
 def leaked(codes: NDArray[np.int64], splits: NDArray[np.object_], *, into: str) -> NDArray[np.bool_]:
@@ -58,3 +57,12 @@ def leaked(codes: NDArray[np.int64], splits: NDArray[np.object_], *, into: str) 
     """
     in_train = np.isin(codes, codes[splits == "train"])
     return in_train & np.equal(splits, into).astype(np.bool_)
+
+
+def _pairs(
+    codes: NDArray[np.int64], labels: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """The distinct pairs of text and label, and how many rows have each: three int64 (pairs,)."""
+    K = int(labels.max()) + 1
+    pairs, counts = np.unique(codes * K + labels, return_counts=True)
+    return pairs // K, pairs % K, counts.astype(np.int64, copy=False)

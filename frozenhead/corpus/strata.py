@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frozenhead.corpus.duplicates import most_common_label, text_codes
-from frozenhead.corpus.labels import natural_order
 from frozenhead.errors import DataError
+from frozenhead.labels import natural_order
 
 _DIGITS = 6  # 0.28 * 25 is 7.000000000000001, which train_test_split itself would round up to 8
 

@@ -80,7 +80,7 @@ def to_svg(figure: Figure, *, name: str, alt: str) -> str:
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = buffer.getvalue()
     body = text[text.index("<svg") :].strip()  # without the XML prolog
-    body = re.sub(r"<!--.*?-->\s*|<style.*?</style>\s*|<metadata>.*?</metadata>\s*", "", body, flags=re.DOTALL)
+    body = re.sub(r"<!--.*?-->\s*|<style.*?</style>\s*", "", body, flags=re.DOTALL)
     body = _rewrite_tags(body, name)
     head, rest = body.split(">", 1)
     # Children inherit what matplotlib had asked for by a rule for `*`, which would have hit the whole page.

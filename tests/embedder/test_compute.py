@@ -1,0 +1,206 @@
+"""From texts to cached vectors: equal to a plain forward pass, computed once, kept when stopped."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from frozenhead.cache import VectorCache
+from frozenhead.embedder import POOLINGS, Checkpoint, EmbedSettings, embed_texts, find_checkpoint
+from frozenhead.embedder import encoder as encoder_module
+from frozenhead.embedder.encoder import Encoder
+from frozenhead.embedder.plain import PlainEncoder
+from frozenhead.errors import UsageError
+
+TEXTS = ["the cat sat on the mat", "win a free prize now", "hello", "the cat sat on the mat", "zebra call " * 30, "a"]
+
+# float32 sums of 16 to 32 terms in another order
+TOLERANCE = 1e-6
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tiny_folder: Path) -> Checkpoint:
+    return find_checkpoint(tiny_folder)
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> VectorCache:
+    return VectorCache(tmp_path / "cache")
+
+
+def vectors(cache: VectorCache, embedded: Any, pooling: Any) -> NDArray[np.float32]:
+    lookup = embedded.stores[pooling].lookup(embedded.keys, shards=embedded.shards[pooling])
+    assert lookup.found.all()
+    return np.asarray(lookup.vectors)
+
+
+def one_by_one(checkpoint: Checkpoint, texts: Sequence[str], pooling: str, max_length: int) -> NDArray[np.float32]:
+    plain = PlainEncoder(checkpoint, device="cpu")
+    with torch.no_grad():
+        return np.concatenate([plain.vectors([t], pooling=pooling, max_length=max_length).numpy() for t in texts])
+
+
+def forbidden() -> Encoder:
+    raise AssertionError("a forward pass was about to run")
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("budget", [8, 64, 4096])
+def test_batching_does_not_change_vectors(
+    checkpoint: Checkpoint, cache: VectorCache, monkeypatch: pytest.MonkeyPatch, budget: int, pooling: Any
+) -> None:
+    monkeypatch.setattr(encoder_module, "CPU_TOKEN_BUDGET", budget)
+    settings = EmbedSettings(poolings=(pooling,), max_length=12, device="cpu")
+    embedded = embed_texts(checkpoint, TEXTS, settings=settings, cache=cache)
+    np.testing.assert_allclose(
+        vectors(cache, embedded, pooling), one_by_one(checkpoint, TEXTS, pooling, 12), atol=TOLERANCE, rtol=0
+    )
+
+
+def test_several_poolings_come_from_one_forward_pass(
+    checkpoint: Checkpoint, cache: VectorCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = count_forward_rows(monkeypatch)
+    settings = EmbedSettings(poolings=POOLINGS, device="cpu")
+    embedded = embed_texts(checkpoint, TEXTS, settings=settings, cache=cache)
+    assert sum(calls) == embedded.distinct == 5
+    for pooling in POOLINGS:
+        alone = VectorCache(cache.folder / pooling)
+        single = embed_texts(checkpoint, TEXTS, settings=EmbedSettings(poolings=(pooling,), device="cpu"), cache=alone)
+        np.testing.assert_array_equal(vectors(cache, embedded, pooling), vectors(alone, single, pooling))
+
+
+def count_forward_rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    calls: list[int] = []
+    original = Encoder.encode
+
+    def counted(self: Encoder, rows: Sequence[dict[str, list[int]]], poolings: Any) -> Any:
+        calls.append(len(rows))
+        return original(self, rows, poolings)
+
+    monkeypatch.setattr(Encoder, "encode", counted)
+    return calls
+
+
+def test_a_second_run_needs_no_encoder_and_gives_the_same_bits(checkpoint: Checkpoint, cache: VectorCache) -> None:
+    settings = EmbedSettings(poolings=("pooler", "mean"), device="cpu")
+    cold = embed_texts(checkpoint, TEXTS, settings=settings, cache=cache)
+    fresh = VectorCache(cache.folder)
+    warm = embed_texts(checkpoint, TEXTS, settings=settings, cache=fresh, encoder=forbidden)
+    assert (warm.cached, warm.computed, warm.device) == (5, 0, None)
+    np.testing.assert_array_equal(warm.tokens, cold.tokens)
+    np.testing.assert_array_equal(vectors(fresh, warm, "mean"), vectors(cache, cold, "mean"))
+
+
+def test_one_added_row_runs_one(checkpoint: Checkpoint, cache: VectorCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = EmbedSettings(device="cpu")
+    embed_texts(checkpoint, TEXTS, settings=settings, cache=cache)
+    calls = count_forward_rows(monkeypatch)
+    embedded = embed_texts(checkpoint, [*TEXTS, "new words"], settings=settings, cache=cache)
+    assert calls == [1]
+    assert (embedded.cached, embedded.computed) == (5, 1)
+
+
+def test_a_pooling_added_later_does_not_write_the_first_again(checkpoint: Checkpoint, cache: VectorCache) -> None:
+    embed_texts(checkpoint, TEXTS, settings=EmbedSettings(poolings=("cls",), device="cpu"), cache=cache)
+    both = EmbedSettings(poolings=("cls", "mean"), device="cpu")
+    embedded = embed_texts(checkpoint, TEXTS, settings=both, cache=cache)
+    assert [len(embedded.stores[p].pin()) for p in ("cls", "mean")] == [1, 1]
+
+
+def test_two_encoders_of_one_name_never_share_vectors(
+    checkpoint: Checkpoint, cache: VectorCache, make_checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    other = find_checkpoint(make_checkpoint(tmp_path / "other" / checkpoint.folder.name, seed=1))
+    settings = EmbedSettings(device="cpu")
+    mine = embed_texts(checkpoint, TEXTS, settings=settings, cache=cache)
+    theirs = embed_texts(other, TEXTS, settings=settings, cache=cache)
+    assert other.name == checkpoint.name
+    assert theirs.cached == 0
+    assert np.abs(vectors(cache, mine, "pooler") - vectors(cache, theirs, "pooler")).max() > 0.01
+
+
+def test_a_checkpoint_edited_in_place_is_noticed(tiny_folder: Path, tmp_path: Path, cache: VectorCache) -> None:
+    folder = Path(shutil.copytree(tiny_folder, tmp_path / "edited"))
+    settings = EmbedSettings(device="cpu")
+    embed_texts(find_checkpoint(folder), TEXTS, settings=settings, cache=cache)
+    weights = bytearray((folder / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (folder / "model.safetensors").write_bytes(weights)
+    assert embed_texts(find_checkpoint(folder), TEXTS, settings=settings, cache=cache).cached == 0
+
+
+@pytest.mark.parametrize("after", [1, 3])
+def test_what_was_encoded_before_a_stop_is_kept(
+    checkpoint: Checkpoint, cache: VectorCache, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    monkeypatch.setattr(encoder_module, "CPU_TOKEN_BUDGET", 1)  # a batch per text
+    settings = EmbedSettings(device="cpu")
+
+    def stop(done: int, total: int) -> None:
+        if done == after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        embed_texts(checkpoint, TEXTS, settings=settings, cache=cache, progress=stop)
+    told: list[tuple[int, int]] = []
+    resumed = embed_texts(
+        checkpoint, TEXTS, settings=settings, cache=cache, started=lambda cached, total: told.append((cached, total))
+    )
+    assert told == [(after, 5)]
+    assert resumed.computed == 5 - after
+    np.testing.assert_allclose(
+        vectors(cache, resumed, "pooler"), one_by_one(checkpoint, TEXTS, "pooler", 64), atol=TOLERANCE, rtol=0
+    )
+
+
+def test_progress_ends_at_all_texts_to_do(checkpoint: Checkpoint, cache: VectorCache) -> None:
+    seen: list[tuple[int, int]] = []
+    embed_texts(
+        checkpoint, TEXTS, settings=EmbedSettings(device="cpu"), cache=cache, progress=lambda d, t: seen.append((d, t))
+    )
+    assert seen[0] == (0, 5)
+    assert seen[-1] == (5, 5)
+
+
+def test_tokens_are_counted_before_the_cut(checkpoint: Checkpoint, cache: VectorCache) -> None:
+    settings = EmbedSettings(max_length=5, device="cpu")
+    embedded = embed_texts(checkpoint, ["the cat sat", "the cat sat on the mat", "a"], settings=settings, cache=cache)
+    assert embedded.tokens.tolist() == [5, 8, 3]
+
+
+def test_the_encoder_is_the_same_bits_before_and_after(checkpoint: Checkpoint) -> None:
+    encoder = Encoder(checkpoint, device="cpu")
+    before = {name: tensor.clone() for name, tensor in encoder.model.state_dict().items()}
+    rows = encoder.tokenize(TEXTS, max_length=12).rows
+    encoder.encode(rows, POOLINGS)
+    assert not encoder.model.training
+    assert not any(p.requires_grad for p in encoder.model.parameters())
+    for name, tensor in encoder.model.state_dict().items():
+        assert torch.equal(tensor, before[name])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "match"),
+    [
+        ({"poolings": ("sum",)}, "pooler, cls, mean, max"),
+        ({"poolings": ()}, "pooler, cls, mean, max"),
+        ({"poolings": ("cls", "cls")}, "twice"),
+        ({"precision": "fp8"}, "fp32"),
+        ({"backend": "onnx"}, "torch"),
+    ],
+)
+def test_wrong_settings_are_refused(wrong: dict[str, Any], match: str) -> None:
+    with pytest.raises(UsageError, match=match):
+        EmbedSettings(**wrong)
+
+
+@pytest.mark.parametrize("device", ["tpu", "cuda:99", "meta"])
+def test_a_device_that_is_not_there_is_refused(checkpoint: Checkpoint, device: str) -> None:
+    with pytest.raises(UsageError, match="Device"):
+        Encoder(checkpoint, device=device)

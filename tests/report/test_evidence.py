@@ -1,0 +1,238 @@
+"""What `gather` counts, ranks and refuses."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from frozenhead.errors import DataError, HeadNotFound, RunDamaged
+from frozenhead.report import HeadEvidence, gather, score_block
+from tests.report.examples import RUN, make_corpus, make_feature, make_head, random_corpus
+
+AB = ["a", "b"]
+
+# text, label, split: "one" leaks into test twice, "two" into validation, "three" bears two labels
+HAND_MADE = [
+    ("one", "a", "train"),
+    ("two", "b", "train"),
+    ("three", "a", "train"),
+    ("four", "a", "train"),
+    ("two", "b", "val"),
+    ("five", "a", "val"),
+    ("one", "a", "test"),
+    ("one", "a", "test"),
+    ("three", "b", "test"),
+    ("six", "a", "test"),
+    ("seven", "b", "test"),
+]
+
+
+def judge(corpus: pd.DataFrame, *heads: HeadEvidence, **features: Any) -> dict[str, Any]:
+    return gather(corpus=corpus, features=features, heads=heads, run=RUN)
+
+
+@pytest.fixture
+def corpus() -> pd.DataFrame:
+    texts, labels, splits = zip(*HAND_MADE, strict=True)
+    return make_corpus(texts, labels, splits)
+
+
+def test_leaked_rows_are_those_whose_text_is_in_training(corpus: pd.DataFrame) -> None:
+    dataset = judge(corpus, make_head(corpus, AB))["dataset"]
+    assert dataset["leakage"] == {
+        "test_rows": 5,
+        "test_rows_in_train": 3,
+        "val_rows": 2,
+        "val_rows_in_train": 1,
+        "per_class": {"a": {"test_rows": 3, "in_train": 2}, "b": {"test_rows": 2, "in_train": 1}},
+    }
+    assert dataset["duplicates"] == {"distinct_texts": 7, "duplicate_rows": 4, "conflicting_texts": 1}
+
+
+def test_the_corpus_is_counted_by_class_and_split(corpus: pd.DataFrame) -> None:
+    dataset = judge(corpus, make_head(corpus, AB))["dataset"]
+    assert dataset["class_counts"] == {
+        "a": {"train": 3, "val": 1, "test": 3, "all": 7},
+        "b": {"train": 1, "val": 1, "test": 2, "all": 4},
+    }
+    assert dataset["split_counts"] == {"train": 4, "val": 2, "test": 5}
+    assert dataset["class_weights"] == {"a": 4 / (2 * 3), "b": 4 / (2 * 1)}
+
+
+def test_scores_without_leaks_are_the_scores_of_the_other_test_rows() -> None:
+    corpus = random_corpus(AB, rows=120, copies=50)
+    head = make_head(corpus, AB, skill=1.0)
+    evidence = judge(corpus, head)
+    train_texts = set(corpus.loc[corpus["split"] == "train", "text"])
+    fresh = corpus[(corpus["split"] == "test") & ~corpus["text"].isin(train_texts)]
+    table = head.predictions[head.predictions["row"].isin(fresh["row"])]
+    expected = score_block(
+        table["label"].tolist(),
+        table[["prob_a", "prob_b"]].to_numpy(dtype=np.float64),
+        AB,
+        evidence["dataset"]["class_weights"],
+    )
+    assert 0 < len(fresh) < evidence["dataset"]["split_counts"]["test"]
+    assert evidence["heads"][0]["test_without_leaks"] == expected
+    assert evidence["heads"][0]["test"] != expected
+
+
+def test_no_scores_are_left_when_every_test_row_leaks() -> None:
+    corpus = make_corpus(["x", "y", "x", "y"], ["a", "b", "a", "b"], ["train", "train", "test", "test"])
+    entry = judge(corpus, make_head(corpus, AB))["heads"][0]
+    assert entry["test"]["rows"] == 2
+    assert entry["test_without_leaks"] is None
+
+
+def heads_right_on(corpus: pd.DataFrame, **right: tuple[str, float]) -> list[HeadEvidence]:
+    """Heads that are right, with this probability, on one split, and wrong on the other."""
+    judged = corpus[corpus["split"] != "train"]
+    heads = []
+    for name, (split, certainty) in right.items():
+        hit = (judged["split"] == split).to_numpy()
+        is_a = (judged["label"] == "a").to_numpy()
+        of_a = np.where(hit == is_a, certainty, 1 - certainty)
+        heads.append(make_head(corpus, AB, head=name, probabilities=np.stack([of_a, 1 - of_a], axis=1)))
+    return heads
+
+
+def test_heads_are_ranked_on_validation_alone(corpus: pd.DataFrame) -> None:
+    evidence = judge(corpus, *heads_right_on(corpus, on_test=("test", 0.9), on_val=("val", 0.9)))
+    assert [entry["head"] for entry in evidence["heads"]] == ["on_val", "on_test"]
+    assert evidence["selected"] == {"feature": "minilm.pooler", "head": "on_val"}
+
+
+def test_ties_go_to_the_lower_validation_loss_then_to_the_first(corpus: pd.DataFrame) -> None:
+    heads = heads_right_on(corpus, unsure=("val", 0.6), sure=("val", 0.9), twin=("val", 0.9))
+    assert [entry["head"] for entry in judge(corpus, *heads)["heads"]] == ["sure", "twin", "unsure"]
+
+
+def test_the_index_of_the_corpus_does_not_matter(corpus: pd.DataFrame) -> None:
+    head = make_head(corpus, AB)
+    assert judge(corpus.set_index(np.zeros(len(corpus))), head) == judge(corpus, head)
+
+
+def test_the_order_of_predictions_and_of_the_corpus_does_not_matter(corpus: pd.DataFrame) -> None:
+    head = make_head(corpus, AB)
+    shuffled = replace(head, predictions=head.predictions.sample(frac=1, random_state=1))
+    assert judge(corpus, shuffled) == judge(corpus, head)
+    for column in ("val", "test", "test_without_leaks"):
+        turned = judge(corpus.iloc[::-1], head)["heads"][0][column]
+        assert turned["confusion"] == judge(corpus, head)["heads"][0][column]["confusion"]
+
+
+def without_a_row(table: pd.DataFrame) -> pd.DataFrame:
+    return table.iloc[1:]
+
+
+def with_a_row_twice(table: pd.DataFrame) -> pd.DataFrame:
+    return pd.concat([table, table.iloc[:1]])
+
+
+def with_a_training_row(table: pd.DataFrame) -> pd.DataFrame:
+    return pd.concat([table, table.iloc[:1].assign(row=100)])
+
+
+def with_another_label(table: pd.DataFrame) -> pd.DataFrame:
+    return table.assign(label=table["label"].iloc[::-1].to_numpy())
+
+
+def with_another_split(table: pd.DataFrame) -> pd.DataFrame:
+    return table.assign(split="test")
+
+
+def with_another_prediction(table: pd.DataFrame) -> pd.DataFrame:
+    return table.assign(predicted=table["predicted"].map({"a": "b", "b": "a"}))
+
+
+def with_an_unknown_prediction(table: pd.DataFrame) -> pd.DataFrame:
+    return table.assign(predicted="c")
+
+
+def with_nan(table: pd.DataFrame) -> pd.DataFrame:
+    return table.assign(prob_a=np.nan)
+
+
+def without_a_class(table: pd.DataFrame) -> pd.DataFrame:
+    return table.drop(columns="prob_b")
+
+
+@pytest.mark.parametrize(
+    ("damage", "found"),
+    [
+        (without_a_row, "row 104 is in the validation or test split but is not predicted"),
+        (with_a_row_twice, "row 104 is predicted twice"),
+        (with_a_training_row, "row 100 is predicted but is not in the validation or test split"),
+        (with_another_label, "has another label in the corpus"),
+        (with_another_split, "row 104 has another split in the corpus"),
+        (with_another_prediction, "predicted for row 104 is not the one of the largest probability"),
+        (with_an_unknown_prediction, "predicted for row 104 is not the one of the largest probability"),
+        (with_nan, "does not hold probabilities"),
+        (without_a_class, "the column 'prob_b' is missing"),
+    ],
+)
+def test_predictions_of_another_corpus_are_refused(
+    corpus: pd.DataFrame, damage: Callable[[pd.DataFrame], pd.DataFrame], found: str
+) -> None:
+    head = make_head(corpus, AB)
+    damaged = replace(head, head="softmax", predictions=damage(head.predictions))
+    with pytest.raises(RunDamaged, match=f"softmax on minilm.pooler .*{found}.*frozenhead fit"):
+        judge(corpus, head, damaged)
+
+
+def test_heads_with_other_classes_are_refused(corpus: pd.DataFrame) -> None:
+    head = make_head(corpus, AB)
+    turned = replace(head, head="turned", info={**head.info, "classes": ["b", "a"]})
+    with pytest.raises(RunDamaged, match=r"turned on minilm\.pooler"):
+        judge(corpus, head, turned)
+    with pytest.raises(RunDamaged, match="label 'b'"):
+        judge(corpus, make_head(corpus[corpus["label"] == "a"], ["a"]))
+    with pytest.raises(RunDamaged, match="no training row has the label 'c'"):
+        judge(corpus, make_head(corpus, ["a", "b", "c"]))
+
+
+def test_there_must_be_something_to_judge(corpus: pd.DataFrame) -> None:
+    with pytest.raises(HeadNotFound, match="frozenhead fit"):
+        judge(corpus)
+    train = corpus[corpus["split"] == "train"]
+    with pytest.raises(DataError, match="neither validation nor test"):
+        judge(train, make_head(train, AB))
+
+
+@pytest.mark.parametrize(("kept", "judged"), [("val", "val"), ("test", "test")])
+def test_one_split_is_enough_to_judge(corpus: pd.DataFrame, kept: str, judged: str) -> None:
+    corpus = corpus[corpus["split"].isin(["train", kept])]
+    evidence = judge(corpus, make_head(corpus, AB, head="first"), make_head(corpus, AB, head="second"))
+    assert evidence["dataset"]["judged_split"] == judged
+    assert [entry["head"] for entry in evidence["heads"]] == ["first", "second"]
+    assert {name for name in ("val", "test") if evidence["heads"][0][name]} == {kept}
+
+
+def test_lengths_stand_once_per_encoder_and_limit(corpus: pd.DataFrame) -> None:
+    features = {
+        "minilm.pooler": make_feature(corpus, AB),
+        "minilm.mean": make_feature(corpus, AB),
+        "minilm.long": make_feature(corpus, AB, limit=128),
+        "bert.cls": make_feature(corpus, AB, encoder="bert"),
+    }
+    dataset = gather(corpus=corpus, features=features, heads=[make_head(corpus, AB)], run=RUN)["dataset"]
+    assert {key: group["features"] for key, group in dataset["lengths"].items()} == {
+        "minilm@25": ["minilm.pooler", "minilm.mean"],
+        "minilm@128": ["minilm.long"],
+        "bert@25": ["bert.cls"],
+    }
+    assert list(dataset["truncation"]) == list(features)
+
+
+def test_the_evidence_is_plain_json(corpus: pd.DataFrame) -> None:
+    head = make_head(corpus, AB)
+    history = [{"epoch": np.int64(1), "train_loss": np.float32(0.5), "val_loss": float("inf")}]
+    info = {**head.info, "params": {"sizes": (512, np.int64(2)), "early": np.bool_(True)}}
+    evidence = judge(corpus, replace(head, history=history, info=info))
+    assert json.loads(json.dumps(evidence, allow_nan=False)) == evidence
+    assert evidence["heads"][0]["history"] == [{"epoch": 1, "train_loss": 0.5, "val_loss": None}]
+    assert evidence["heads"][0]["params"] == {"sizes": [512, 2], "early": True}

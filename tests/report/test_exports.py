@@ -1,0 +1,29 @@
+"""What the room offers, and what it costs to enter."""
+
+import subprocess
+import sys
+
+import frozenhead.report
+
+
+def test_the_room_offers_these_names_and_no_others() -> None:
+    assert frozenhead.report.__all__ == [
+        "Figures",
+        "HeadEvidence",
+        "balanced_weights",
+        "draw",
+        "gather",
+        "render",
+        "score_block",
+        "terminal_table",
+    ]
+
+
+def test_the_room_imports_no_tensor_library_and_no_other_room() -> None:
+    program = "import sys, frozenhead.report; print(*sys.modules)"
+    modules = set(
+        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    )
+    assert not modules & {"torch", "transformers", "tokenizers", "sklearn", "matplotlib.pyplot"}
+    rooms = {name.split(".")[1] for name in modules if name.startswith("frozenhead.")}
+    assert rooms <= {"report", "errors", "files"}

@@ -1,0 +1,99 @@
+"""The terminal table fits, cuts no number, and reads no label as markup."""
+
+import io
+import re
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from frozenhead.report import gather, terminal_table
+from frozenhead.report.labels import shown
+from tests.report.examples import HOSTILE, RUN, make_corpus, make_head, random_corpus
+
+
+def printed(evidence: dict[str, Any], width: int, *, colour: bool = False) -> str:
+    console = Console(
+        width=width, file=io.StringIO(), force_terminal=colour, color_system="truecolor" if colour else None
+    )
+    for part in terminal_table(evidence, width=width):
+        console.print(part)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def first_table(text: str) -> str:
+    return text.partition("Selected")[0]
+
+
+@pytest.mark.parametrize("width", [100, 80, 60, 45, 40])
+def test_no_number_is_cut_and_no_line_is_too_long(evidence: dict[str, Any], width: int) -> None:
+    text = printed(evidence, width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+    for entry in evidence["heads"]:
+        row = next(line for line in first_table(text).splitlines() if line.startswith(f"{entry['head']} "))
+        numbers = re.findall(r"(?<=  )[\d.]+", row)
+        assert f"{entry['val']['macro_f1']:.4f}" == numbers[0]
+        assert f"{entry['test']['macro_f1']:.4f}" in numbers
+        assert all(re.fullmatch(r"\d+\.\d{4}|1\.25", number) for number in numbers)
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_every_column_fits_80_characters(evidence: dict[str, Any], width: int) -> None:
+    text = first_table(printed(evidence, width))
+    row = next(line for line in text.splitlines() if line.startswith("dense"))
+    dense = next(entry for entry in evidence["heads"] if entry["head"] == "dense")
+    assert row.split() == [
+        "dense",
+        "minilm.pooler",
+        f"{dense['val']['macro_f1']:.4f}",
+        f"{dense['test']['accuracy']:.4f}",
+        f"{dense['test']['macro_f1']:.4f}",
+        f"{dense['test']['weighted_log_loss']:.4f}",
+        f"{dense['test_without_leaks']['accuracy']:.4f}",
+        f"{dense['test_without_leaks']['macro_f1']:.4f}",
+        "1.25",
+    ]
+
+
+def test_columns_without_leaks_stand_only_where_there_are_leaks(evidence: dict[str, Any]) -> None:
+    corpus = random_corpus(["a", "b"], rows=40)
+    clean = gather(corpus=corpus, features={}, heads=[make_head(corpus, ["a", "b"])], run=RUN)
+    assert "clean" in printed(evidence, 100)
+    assert "clean" not in printed(clean, 100)
+
+
+def test_labels_are_never_markup_nor_escape_sequences(hostile_evidence: dict[str, Any]) -> None:
+    text = printed(hostile_evidence, 100, colour=True)
+    labels = text.partition("class (test rows)")[2]
+    for label in HOSTILE:
+        assert shown(label, width=40) in labels
+    assert "\x1b[31m" not in text
+    assert "\u202e" not in text
+
+
+def test_few_classes_are_shown_for_every_head(evidence: dict[str, Any]) -> None:
+    lines = printed(evidence, 100).splitlines()
+    for entry in evidence["heads"]:
+        start = lines.index(f"{entry['head']} on {entry['feature']}".ljust(len(lines[-1])))
+        for line, (name, row) in zip(lines[start + 1 :], entry["test"]["per_class"].items(), strict=False):
+            scores = [f"{row[key]:.4f}" for key in ("precision", "recall", "f1")]
+            assert line.split() == [name, *scores, str(row["support"])]
+
+
+def test_of_many_classes_the_ten_worst_are_shown() -> None:
+    classes = [f"class{c}" for c in range(12)]
+    corpus = random_corpus(classes, rows=480)
+    evidence = gather(corpus=corpus, features={}, heads=[make_head(corpus, classes)], run=RUN)
+    text = printed(evidence, 100)
+    per_class = evidence["heads"][0]["test"]["per_class"]
+    worst = sorted(classes, key=lambda name: per_class[name]["f1"])[:10]
+    assert re.findall(r"^class\d+", text, flags=re.MULTILINE) == worst
+    assert "report.html has all 12 classes" in text
+
+
+def test_a_run_without_validation_selects_nothing() -> None:
+    corpus = make_corpus(["x", "y", "z", "w"], ["a", "b", "a", "b"], ["train", "train", "test", "test"])
+    evidence = gather(corpus=corpus, features={}, heads=[make_head(corpus, ["a", "b"])], run=RUN)
+    assert "no head is selected" in printed(evidence, 100)
