@@ -5,9 +5,11 @@ torch, transformers, pandas and scikit-learn are imported by the commands, insid
 """
 
 import contextlib
+import os
 import shlex
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -462,6 +464,7 @@ class _Stopped(BaseException):
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
+        self.number = number
         self.exit_code = 128 + number
 
 
@@ -471,11 +474,7 @@ def main() -> None:
 
 
 def _run(words: list[str]) -> int:
-    def stop(number: int, _: object) -> None:
-        raise _Stopped(number)
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+    _stop_on_signals()
     listen_to_library()
     try:
         typer.main.get_command(app).main(words, prog_name="frozenhead")
@@ -491,3 +490,23 @@ def _run(words: list[str]) -> int:
         print_error(f"{error.filename or 'A file'}: {error.strerror or error}")
         return StorageError.exit_code
     return 0
+
+
+def _stop_on_signals() -> None:
+    """Let SIGINT and SIGTERM raise `_Stopped` in the main thread, again if it was raised where nothing can leave."""
+
+    def stop(number: int, _: object) -> None:
+        raise _Stopped(number)
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    ignored = sys.unraisablehook
+
+    def hook(lost: Any) -> None:
+        # Python drops what a __del__ raises; large imports run thousands of them.
+        if isinstance(lost.exc_value, _Stopped):
+            threading.Timer(0.05, os.kill, [os.getpid(), lost.exc_value.number]).start()
+        else:
+            ignored(lost)
+
+    sys.unraisablehook = hook

@@ -1,9 +1,10 @@
 """`predict`: label new texts with a trained head."""
 
+import csv
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -210,7 +211,10 @@ def encode_table(frame: pd.DataFrame, kind: Format, *, raw: bool) -> bytes:
         return str(text).encode()
     if not raw:
         frame = frame.set_axis([_as_data(name) for name in frame.columns], axis=1).map(_as_data)
-    return str(frame.to_csv(index=False, sep="\t" if kind == "tsv" else ",")).encode()
+    # A lone carriage return ends a row for most readers, but the writer does not quote it by itself.
+    returns = frame.map(lambda cell: isinstance(cell, str) and "\r" in cell).to_numpy().any()
+    quoting: Literal[0, 2] = csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
+    return str(frame.to_csv(index=False, sep="\t" if kind == "tsv" else ",", quoting=quoting)).encode()
 
 
 def _as_data(cell: Any) -> Any:

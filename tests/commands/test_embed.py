@@ -1,0 +1,150 @@
+"""`embed`: the run it leaves, and what it refuses to touch."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from frozenhead.cache import VectorCache, text_keys
+from frozenhead.commands.embed import default_run
+from frozenhead.commands.vectors import run_vectors
+from frozenhead.embedder import Embedder
+from frozenhead.errors import FormatRefused, RunDamaged, UsageError
+from frozenhead.runs import Run
+from tests.commands.conftest import make_table
+
+MakeRun = Callable[..., dict[str, Any]]
+
+
+def test_the_run_holds_the_corpus_with_its_keys(make_run: MakeRun, table: Path) -> None:
+    run = Run.open(Path(make_run()["run"]))
+    corpus, source = run.corpus(), pd.read_csv(table, dtype=str)
+    assert list(corpus.columns) == ["row", "text", "label", "split", "key"]
+    assert corpus["text"].tolist() == source["text"].tolist()
+    assert corpus["key"].tolist() == [key.tobytes() for key in text_keys(source["text"])]
+    assert run.info["split"]["counts"] == corpus["split"].value_counts().to_dict()
+
+
+def test_the_vectors_of_a_run_are_those_of_the_embedder(make_run: MakeRun, tiny_folder: Path) -> None:
+    run = Run.open(Path(make_run(pooling="pooler,mean,max")["run"]))
+    corpus, features = run.corpus(), run.features()
+    assert list(features) == ["tiny-bert.max", "tiny-bert.mean", "tiny-bert.pooler"]
+    for name, record in features.items():
+        direct = Embedder(tiny_folder, pooling=record["pooling"], device="cpu").transform(corpus["text"])
+        np.testing.assert_array_equal(run_vectors(record, corpus, name=name, cache_dir=None), direct)
+
+
+def test_a_second_embed_computes_nothing_and_one_added_row_one(make_run: MakeRun, table: Path, tmp_path: Path) -> None:
+    first = make_run()
+    second = make_run()
+    assert first["computed"] == first["distinct"]
+    assert (second["cached"], second["computed"], second["device"]) == (first["distinct"], 0, None)
+    more = pd.concat([make_table(), pd.DataFrame({"text": ["blue mat call"], "label": ["ham"]})])
+    more.to_csv(table, index=False)
+    assert make_run(out=tmp_path / "other")["computed"] == 1
+
+
+def test_dry_run_writes_nothing(make_run: MakeRun, tmp_path: Path) -> None:
+    result = make_run(dry_run=True)
+    assert (result["cached"], result["to_embed"]) == (0, result["distinct"])
+    assert not (tmp_path / "run").exists()
+    assert VectorCache().spaces() == []
+
+
+def test_another_pooling_adds_a_feature_set(make_run: MakeRun) -> None:
+    make_run(pooling="pooler")
+    run = Run.open(Path(make_run(pooling="cls")["run"]))
+    assert list(run.features()) == ["tiny-bert.cls", "tiny-bert.pooler"]
+
+
+def test_other_data_is_refused_unless_overwritten(make_run: MakeRun, table: Path, tmp_path: Path) -> None:
+    make_run()
+    make_table(90, seed=1).to_csv(table, index=False)
+    with pytest.raises(UsageError, match="120 rows, not 90"):
+        make_run()
+    assert len(Run.open(tmp_path / "run").corpus()) == 120
+    make_run(overwrite=True)
+    assert len(Run.open(tmp_path / "run").corpus()) == 90
+
+
+def test_the_same_rows_under_another_split_are_other_data(make_run: MakeRun) -> None:
+    make_run()
+    with pytest.raises(UsageError, match="another split"):
+        make_run(corpus={"seed": 3})
+
+
+def test_one_name_never_means_two_spaces(make_run: MakeRun) -> None:
+    make_run(max_length=8)
+    with pytest.raises(UsageError, match=r"max_length 8, this one 12[\s\S]*--name tiny-bert-12"):
+        make_run(max_length=12)
+    run = Run.open(Path(make_run(max_length=12, name="tiny-bert-12")["run"]))
+    assert list(run.features()) == ["tiny-bert-12.pooler", "tiny-bert.pooler"]
+
+
+def test_truncation_is_counted_by_class(make_run: MakeRun, tmp_path: Path) -> None:
+    frame = make_table()
+    result = make_run(max_length=5)
+    counted = result["features"]["tiny-bert.pooler"]["truncation"]
+    # The tiny tokenizer spells no word of this corpus but "and" and "a" in more than one piece... count with it.
+    from transformers import AutoTokenizer
+
+    encoder = Run.open(Path(result["run"])).features()["tiny-bert.pooler"]["encoder"]["model"]
+    tokenizer = AutoTokenizer.from_pretrained(encoder)
+    long = frame["text"].map(lambda text: len(tokenizer(text)["input_ids"]) > 5)
+    assert counted["truncated"] == long.sum()
+    for label, rows in frame.groupby("label"):
+        assert counted["per_class"][label]["truncated"] == long[rows.index].sum()
+        assert counted["per_class"][label]["rows"] == len(rows)
+
+
+def test_unlabelled_texts_can_be_embedded(make_run: MakeRun, tmp_path: Path) -> None:
+    path = tmp_path / "plain.csv"
+    make_table()[["text"]].to_csv(path, index=False)
+    result = make_run(data=str(path), corpus={"labelled": False})
+    assert result["classes"] == []
+    assert result["features"]["tiny-bert.pooler"]["truncation"]["rows"] == 120
+
+
+def test_a_folder_with_other_files_is_left_alone(make_run: MakeRun, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.txt").write_text("mine")
+    for overwrite in (False, True):
+        with pytest.raises(UsageError, match="other files"):
+            make_run(overwrite=overwrite)
+    assert [p.name for p in (tmp_path / "run").iterdir()] == ["thesis.txt"]
+
+
+def test_a_run_of_another_format_is_refused_not_misread(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run()
+    path = tmp_path / "run" / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 2}))
+    with pytest.raises(FormatRefused, match="format 2"):
+        Run.open(tmp_path / "run")
+    with pytest.raises(FormatRefused, match="format 2"):
+        make_run()
+
+
+@pytest.mark.parametrize("name", ["run.json", "corpus.parquet"])
+def test_a_damaged_run_is_noticed(run: Path, name: str) -> None:
+    content = bytearray((run / name).read_bytes())
+    content[len(content) // 2] ^= 0x80
+    (run / name).write_bytes(content)
+    with pytest.raises(RunDamaged, match=name):
+        Run.open(run).corpus()
+
+
+def test_the_recipe_is_the_notebooks_and_names_win_over_it(make_run: MakeRun) -> None:
+    run = Run.open(Path(make_run(recipe="notebook", corpus={"seed": 5})["run"]))
+    feature = run.features()["tiny-bert.pooler"]
+    assert (feature["max_length"], feature["pooling"], feature["identity"]["precision"]) == (25, "pooler", "fp32")
+    assert run.info["split"]["rule"] == "stratified 0.7/0.15/0.15, seed 5"
+    assert run.info["recipe"] == "notebook"
+
+
+@pytest.mark.parametrize(("data", "expected"), [("a/spam.csv.gz", "spam"), ("-", "stdin"), ("x.parquet", "x")])
+def test_a_run_without_a_name_is_called_after_its_data(data: str, expected: str) -> None:
+    assert default_run(data) == Path("runs") / expected

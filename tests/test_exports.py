@@ -1,0 +1,50 @@
+"""What the package promises to export."""
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+import frozenhead
+
+EXPORTS = {
+    "frozenhead": ["DenseHead", "Embedder", "SoftmaxHead", "VectorCache"],
+    "frozenhead.cache": [
+        "Lookup", "ShardWriter", "Space", "SpaceStore", "SpaceSummary", "VectorCache", "default_folder",
+        "distinct_keys", "text_keys",
+    ],
+    "frozenhead.embedder": [
+        "POOLINGS", "Checkpoint", "EmbedSettings", "Embedded", "Embedder", "embed_texts", "find_checkpoint", "space_of",
+    ],
+    "frozenhead.heads": [
+        "HEADS", "DenseHead", "Head", "LogisticHead", "MajorityHead", "SoftmaxHead", "TfidfHead", "Trainer",
+        "TrainingSettings", "head_options", "load_head", "make_head", "save_head",
+    ],
+    "frozenhead.corpus": [
+        "Columns", "Corpus", "CorpusOptions", "Format", "Table", "check_format", "column_values", "docstring_corpus",
+        "find_columns", "load_corpus", "parse_split", "read_table", "split_rows",
+    ],
+    "frozenhead.report": [
+        "Figures", "HeadEvidence", "balanced_weights", "draw", "gather", "render", "score_block", "terminal_table",
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("room", EXPORTS)
+def test_a_room_exports_what_is_listed_and_it_is_there(room: str) -> None:
+    module = importlib.import_module(room)
+    assert list(module.__all__) == EXPORTS[room]
+    for name in module.__all__:
+        assert getattr(module, name) is not None
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    code = "import sys, frozenhead; sys.exit(bool({'torch', 'transformers', 'sklearn', 'numpy'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="DenseHat"):
+        frozenhead.DenseHat  # noqa: B018
+    assert dir(frozenhead) == EXPORTS["frozenhead"]
