@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from frozenhead.errors import FrozenheadError, ProofFailed, StorageError, UsageError
+from frozenhead.labels import shown
 from frozenhead.terminal import (
     TerminalVoice,
     counts_line,
@@ -30,6 +31,7 @@ from frozenhead.terminal import (
 )
 
 STOPPED = "stopped. What was computed so far is in the cache; run the same command again to go on."
+SHOWN_CLASSES = 10  # more than these have their weights and truncation in the report
 
 app = typer.Typer(
     name="frozenhead",
@@ -179,30 +181,42 @@ def embed(
     if as_json:
         print_json(result)
         return
-    lines = [
-        f"{result['rows']:,} rows, {result['distinct']:,} distinct texts, {len(result['classes'])} classes",
-        f"{counts_line(result['splits'])} ({result['split_rule']})",
-    ]
+    print_lines(_corpus_lines(result))
     if dry_run:
-        print_lines([*lines, f"{result['cached']:,} texts cached, {result['to_embed']:,} to embed; nothing was done"])
+        print_lines([f"{result['cached']:,} texts cached, {result['to_embed']:,} to embed; nothing was done"])
         return
     for feature, facts in result["features"].items():
-        cut = facts["truncation"]
-        lines.append(
-            f"{feature}: {facts['dim']} numbers per text, {cut['truncated']:,} texts ({cut['share']:.1%}) "
-            f"longer than {facts['max_length']} tokens were cut"
-        )
-    lines.append(
-        f"{result['computed']:,} texts embedded, {result['cached']:,} from the cache, {result['seconds']:.1f} s"
-    )
+        print_lines(_feature_lines(feature, facts))
     print_lines(
         [
-            *lines,
+            f"{result['computed']:,} texts embedded, {result['cached']:,} from the cache, {result['seconds']:.1f} s",
             f"next: frozenhead fit {shlex.quote(result['run'])} --head all"
             if result["classes"]
             else f"run: {result['run']}",
         ]
     )
+
+
+def _corpus_lines(result: dict[str, Any]) -> list[str]:
+    lines = [
+        f"{result['rows']:,} rows, {result['distinct']:,} distinct texts, {len(result['classes'])} classes",
+        f"{counts_line(result['splits'])} ({result['split_rule']})",
+    ]
+    if 0 < len(result["classes"]) <= SHOWN_CLASSES:
+        weights = ", ".join(f"{shown(label)} {weight:.8f}" for label, weight in result["class_weights"].items())
+        lines.append(f"balanced class weights: {weights}")
+    return lines
+
+
+def _feature_lines(feature: str, facts: dict[str, Any]) -> list[str]:
+    cut = facts["truncation"]
+    line = (
+        f"{feature}: {facts['dim']} numbers per text; {cut['truncated']:,} texts ({cut['share']:.1%}) "
+        f"are longer than {facts['max_length']} tokens and were cut"
+    )
+    if cut["truncated"] and len(cut["per_class"]) <= SHOWN_CLASSES:
+        line += ": " + ", ".join(f"{shown(label)} {part['share']:.1%}" for label, part in cut["per_class"].items())
+    return [line]
 
 
 @app.command()

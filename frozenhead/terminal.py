@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from frozenhead.commands.voice import Advance
+from frozenhead.labels import shown
 
 PIPE_WIDTH = 120  # columns of a table that goes into a file or pipe
 
@@ -122,4 +123,4 @@ def plain_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, rig
 
 def counts_line(counts: Mapping[str, int]) -> str:
     """`train 3,900, val 836, test 836`."""
-    return ", ".join(f"{name} {n:,}" for name, n in counts.items())
+    return ", ".join(f"{shown(name)} {n:,}" for name, n in counts.items())

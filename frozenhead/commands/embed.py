@@ -20,6 +20,7 @@ from frozenhead.corpus import Corpus, CorpusOptions, load_corpus
 from frozenhead.embedder import Checkpoint, EmbedSettings, find_checkpoint, space_of
 from frozenhead.embedder.pooling import Pooling
 from frozenhead.errors import UsageError
+from frozenhead.report.metrics import balanced_weights
 from frozenhead.runs import SPLITS, Run, check_place
 
 FEATURE_FORMAT = 1
@@ -207,10 +208,12 @@ def _split_counts(corpus: Corpus) -> dict[str, int]:
 
 
 def _counts(corpus: Corpus, distinct: int) -> dict[str, Any]:
+    train = corpus.frame.loc[corpus.frame["split"] == "train", "label"]
     return {
         "rows": len(corpus.frame),
         "distinct": distinct,
         "classes": corpus.classes,
+        "class_weights": balanced_weights(train, corpus.classes) if corpus.classes else {},
         "splits": _split_counts(corpus),
         "split_rule": corpus.split_rule,
         "sources": corpus.sources,

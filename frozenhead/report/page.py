@@ -10,8 +10,8 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
+from frozenhead.labels import shown
 from frozenhead.report.figures import MOST_ANNOTATED, Figures
-from frozenhead.report.labels import shown
 
 MOST_ROWS = 20  # classes that the tables on leakage and truncation show
 MOST_SIDE_BY_SIDE = 6  # classes in confusion tables that stand in one grid, not one under the other

@@ -16,7 +16,7 @@ import matplotlib as mpl
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from frozenhead.report.labels import shown
+from frozenhead.labels import shown
 
 # The colour that `to_svg` turns into currentColor; no palette has it.
 INK = "#010203"

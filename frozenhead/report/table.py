@@ -13,7 +13,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from frozenhead.report.labels import shown
+from frozenhead.labels import shown
 from frozenhead.report.page import count, percent, score, seconds
 
 MOST_CLASSES = 8  # with more classes, only the selected head's worst are listed

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from frozenhead.labels import shown
 from frozenhead.report import gather, terminal_table
-from frozenhead.report.labels import shown
 from tests.report.examples import HOSTILE, RUN, make_corpus, make_head, random_corpus
 
 
