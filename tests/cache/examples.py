@@ -1,0 +1,70 @@
+"""Rows whose vectors follow from their keys, so that any row read back can be checked without having been kept."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frozenhead.cache import Space, SpaceStore, VectorCache, text_keys
+from frozenhead.cache.keys import Keys
+
+DIM = 3
+
+
+def make_space(**changes: Any) -> Space:
+    """A small space; `changes` replace fields."""
+    files = (("config.json", "c" * 64), ("model.safetensors", "a" * 64))
+    return Space(**{"files": files, "pooling": "pooler", "max_length": 16, "dim": DIM, **changes})
+
+
+def vectors_of(keys: Keys, dtype: str = "float32") -> NDArray[Any]:
+    """The vectors (n, D) that belong to keys: their first D bytes, which float16 holds exactly."""
+    return keys[:, :DIM].astype(dtype)
+
+
+def tokens_of(keys: Keys) -> NDArray[np.int32]:
+    """The token counts (n,) that belong to keys."""
+    return keys[:, 31].astype(np.int32) + 1
+
+
+def write_rows(store: SpaceStore, texts: Iterable[str]) -> list[str]:
+    """Commit texts as one shard; returns its name in a list, empty if there was nothing to write."""
+    keys = text_keys(texts)
+    with store.writer() as writer:
+        writer.add(keys, vectors_of(keys, store.space.dtype), tokens_of(keys))
+    return writer.committed
+
+
+def assert_held(store: SpaceStore, texts: Iterable[str], *, shards: Iterable[str] | None = None) -> None:
+    """Every text is found, with its own vector and token count."""
+    keys = text_keys(texts)
+    lookup = store.lookup(keys, shards=None if shards is None else list(shards))
+    assert lookup.found.all()
+    assert lookup.vectors is not None
+    assert lookup.vectors.dtype == np.dtype(store.space.dtype)
+    np.testing.assert_array_equal(lookup.vectors, vectors_of(keys, store.space.dtype))
+    np.testing.assert_array_equal(lookup.tokens, tokens_of(keys))
+
+
+def assert_absent(store: SpaceStore, texts: Iterable[str]) -> None:
+    """No text is found."""
+    assert not store.lookup(text_keys(texts)).found.any()
+
+
+def shard_path(store: SpaceStore, name: str) -> Path:
+    """Where a shard lies."""
+    return store.folder / "shards" / f"{name}.safetensors"
+
+
+def flip_bit(path: Path, *, at: int) -> None:
+    """Damage one bit of a file in place; its size stays."""
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
+def reopened(store: SpaceStore, **options: Any) -> SpaceStore:
+    """The same store as another process would open it: nothing is known yet."""
+    return VectorCache(store.folder.parent.parent, **options).space(store.space)

@@ -1,0 +1,232 @@
+"""A shard comes back as it was written, and nothing else is ever taken for it."""
+
+import hashlib
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from safetensors.numpy import load
+
+from frozenhead.cache.keys import text_keys
+from frozenhead.cache.shard import BadShard, check_shard, encode_shard, parse_layout, shard_name
+from tests.cache.examples import tokens_of, vectors_of
+
+SPACE = "5" * 64
+
+
+def small_shard() -> bytes:
+    keys = text_keys(["a", "b"])
+    return encode_shard(SPACE, keys, vectors_of(keys), tokens_of(keys))
+
+
+def rebuilt(change: Any) -> bytes:
+    """A small shard whose header was changed by hand; `change` is given the header as a dictionary."""
+    data = small_shard()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    header = change(header) or header
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + data[8 + length :]
+
+
+@st.composite
+def contents(draw: st.DrawFn) -> tuple[Any, Any, Any]:
+    rows, dim = draw(st.integers(0, 9)), draw(st.integers(1, 5))
+    keys = text_keys(str(i) for i in range(rows))
+    vectors = draw(hnp.arrays(draw(st.sampled_from([np.float32, np.float16])), (rows, dim)))
+    tokens = draw(hnp.arrays(np.int32, rows))
+    return keys, vectors, tokens
+
+
+@given(content=contents(), order=st.randoms(use_true_random=False))
+def test_a_shard_gives_back_every_row_bit_for_bit(content: tuple[Any, Any, Any], order: random.Random) -> None:
+    keys, vectors, tokens = content
+    shuffled = order.sample(range(len(keys)), len(keys))
+    data = encode_shard(SPACE, keys[shuffled], vectors[shuffled], tokens[shuffled])
+    layout = check_shard(shard_name(data), data, SPACE)
+    assert layout.rows == len(keys)
+    by_key = sorted(range(len(keys)), key=lambda i: keys[i].tobytes())
+    np.testing.assert_array_equal(layout.keys, keys[by_key])
+    np.testing.assert_array_equal(layout.tokens, tokens[by_key])
+    back = layout.vectors(data)
+    assert (back.dtype, back.shape) == (vectors.dtype, vectors.shape)
+    assert back.tobytes() == vectors[by_key].tobytes()  # bits: NaN and -0.0 as well
+
+
+def test_a_shard_read_from_its_file_is_the_shard_in_memory(tmp_path: Path) -> None:
+    data = small_shard()
+    (tmp_path / "shard").write_bytes(data)
+    layout = parse_layout(data, SPACE)
+    with open(tmp_path / "shard", "rb") as file:
+        for _ in range(2):  # wherever the file stands
+            np.testing.assert_array_equal(layout.read_vectors(file), layout.vectors(data))
+
+
+def test_a_file_that_became_shorter_is_a_bad_shard_and_no_crash(tmp_path: Path) -> None:
+    data = small_shard()
+    layout = parse_layout(data, SPACE)
+    (tmp_path / "shard").write_bytes(data[: layout.vectors_at + layout.vectors(data).nbytes - 1])
+    with open(tmp_path / "shard", "rb") as file, pytest.raises(BadShard, match="shorter"):
+        layout.read_vectors(file)
+
+
+def test_equal_content_gives_equal_bytes_whatever_the_order() -> None:
+    keys = text_keys(str(i) for i in range(6))
+    orders = [[0, 1, 2, 3, 4, 5], [5, 4, 3, 2, 1, 0], [3, 1, 5, 0, 2, 4]] * 10  # each often: no order may be random
+    written = {encode_shard(SPACE, keys[o], vectors_of(keys[o]), tokens_of(keys[o])) for o in orders}
+    assert len(written) == 1
+
+
+def test_any_reader_of_safetensors_opens_a_shard() -> None:
+    arrays = load(small_shard())
+    assert sorted(arrays) == ["keys", "tokens", "vectors"]
+    np.testing.assert_array_equal(arrays["vectors"], vectors_of(arrays["keys"]))
+    np.testing.assert_array_equal(arrays["tokens"], tokens_of(arrays["keys"]))
+
+
+def test_the_name_is_the_sha256_of_the_bytes() -> None:
+    assert shard_name(small_shard()) == hashlib.sha256(small_shard()).hexdigest()
+
+
+def test_any_one_flipped_bit_is_found() -> None:
+    data = small_shard()
+    for bit in range(8 * len(data)):
+        bad = bytearray(data)
+        bad[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(BadShard):
+            check_shard(shard_name(data), bytes(bad), SPACE)
+
+
+def test_a_shard_cut_to_any_length_is_found() -> None:
+    data = small_shard()
+    for length in range(len(data)):
+        with pytest.raises(BadShard):
+            check_shard(shard_name(data), data[:length], SPACE)
+        with pytest.raises(BadShard):  # also by those who do not hash
+            parse_layout(data[:length], SPACE)
+
+
+@pytest.mark.parametrize("tail", [b"\0", b"garbage"])
+def test_garbage_behind_a_shard_is_found(tail: bytes) -> None:
+    data = small_shard()
+    with pytest.raises(BadShard):
+        check_shard(shard_name(data), data + tail, SPACE)
+    with pytest.raises(BadShard, match="size"):
+        parse_layout(data + tail, SPACE)
+
+
+def test_a_shard_under_the_name_of_another_is_found() -> None:
+    keys = text_keys(["c"])
+    other = encode_shard(SPACE, keys, vectors_of(keys), tokens_of(keys))
+    with pytest.raises(BadShard, match="name"):
+        check_shard(shard_name(other), small_shard(), SPACE)
+
+
+def test_a_shard_of_another_space_is_found_although_its_name_fits() -> None:
+    data = small_shard()
+    with pytest.raises(BadShard, match="another space"):
+        check_shard(shard_name(data), data, "6" * 64)
+
+
+def _set(array: str, field: str, value: Any) -> Any:
+    def change(header: dict[str, Any]) -> None:
+        header[array][field] = value
+
+    return change
+
+
+BAD_HEADERS: dict[str, Any] = {
+    "no object": lambda _: [1],
+    "no metadata": lambda h: h.pop("__metadata__") and None,
+    "metadata no object": lambda h: h.update(__metadata__=["frozenhead-shard-1"]),
+    "other format": lambda h: h.update(__metadata__={"frozenhead-shard-0": SPACE}),
+    "array missing": lambda h: h.pop("tokens") and None,
+    "array too many": lambda h: h.update(more=h["tokens"]),
+    "entry no object": lambda h: h.update(tokens="I32"),
+    "unknown type": _set("vectors", "dtype", "F64"),
+    "type no string": _set("vectors", "dtype", ["F32"]),
+    "integer vectors": _set("vectors", "dtype", "I32"),
+    "float tokens": _set("tokens", "dtype", "F32"),
+    "shape no list": _set("keys", "shape", 5),
+    "shape of strings": _set("keys", "shape", "ab"),
+    "negative sizes": _set("keys", "shape", [-2, -32]),
+    "fractional sizes": _set("keys", "shape", [2.0, 32]),
+    "keys of one dimension": _set("keys", "shape", [64]),
+    "keys of other width": _set("keys", "shape", [4, 16]),
+    "huge sizes": _set("vectors", "shape", [2, 2**70]),
+    "vectors of one dimension": _set("vectors", "shape", [6]),
+    "other rows": _set("vectors", "shape", [3, 2]),
+    "scalar tokens": _set("tokens", "shape", []),
+    "offsets missing": lambda h: h["keys"].pop("data_offsets") and None,
+    "offsets of one": _set("keys", "data_offsets", [0]),
+    "offsets backwards": _set("keys", "data_offsets", [64, 0]),
+    "offsets beyond the end": _set("vectors", "data_offsets", [10**6, 10**6 + 24]),
+}
+
+
+@pytest.mark.parametrize("change", BAD_HEADERS.values(), ids=BAD_HEADERS)
+def test_a_header_that_claims_what_is_not_there_is_refused(change: Any) -> None:
+    with pytest.raises(BadShard):
+        parse_layout(rebuilt(change), SPACE)
+
+
+def test_a_header_that_was_only_written_anew_is_read() -> None:
+    assert parse_layout(rebuilt(lambda _: None), SPACE).rows == 2
+
+
+@given(data=st.binary(max_size=200))
+def test_arbitrary_bytes_are_a_bad_shard_and_nothing_worse(data: bytes) -> None:
+    with pytest.raises(BadShard):
+        parse_layout(data, SPACE)
+    with pytest.raises(BadShard):  # although the name fits
+        check_shard(shard_name(data), data, SPACE)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 70) | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(
+    array=st.sampled_from(["keys", "tokens", "vectors", "__metadata__"]),
+    field=st.sampled_from([None, "dtype", "shape", "data_offsets"]),
+    value=JSON,
+)
+def test_arbitrary_values_in_the_header_are_a_bad_shard_or_change_nothing(array: str, field: str, value: Any) -> None:
+    def change(header: dict[str, Any]) -> None:
+        if field is None:
+            header[array] = value
+        else:
+            header[array][field] = value
+
+    try:
+        layout = parse_layout(rebuilt(change), SPACE)
+    except BadShard:
+        return
+    np.testing.assert_array_equal(layout.keys, parse_layout(small_shard(), SPACE).keys)
+
+
+@given(header=st.binary(max_size=60), body=st.binary(max_size=60))
+def test_arbitrary_bytes_behind_a_fitting_length_are_a_bad_shard(header: bytes, body: bytes) -> None:
+    with pytest.raises(BadShard):
+        parse_layout(len(header).to_bytes(8, "little") + header + body, SPACE)
+
+
+def test_a_header_nested_without_end_is_a_bad_shard() -> None:
+    header = b"[" * 100_000
+    with pytest.raises(BadShard, match="JSON"):
+        parse_layout(len(header).to_bytes(8, "little") + header, SPACE)
+
+
+@pytest.mark.parametrize(("vectors", "tokens"), [((1, 3), 2), ((2, 3), 1), ((2,), 2)])
+def test_arrays_that_do_not_fit_each_other_are_not_encoded(vectors: tuple[int, ...], tokens: int) -> None:
+    with pytest.raises(ValueError, match="Shapes do not fit"):
+        encode_shard(SPACE, text_keys(["a", "b"]), np.zeros(vectors, np.float32), np.zeros(tokens, np.int32))

@@ -1,0 +1,87 @@
+"""Heads are scikit-learn classifiers: its own checks, its tools and its promises hold, with no exception made."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.base import ClassifierMixin, clone, is_classifier
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from frozenhead.heads import HEADS, DenseHead, LogisticHead, SoftmaxHead
+from tests.heads.conftest import MakeRows, inputs_for, quick_head
+
+# scikit-learn's logistic regression computes the probabilities of float32 vectors in float32.
+SUM_TOLERANCE = 1e-6
+
+ON_VECTORS = ["dense", "softmax", "logreg"]
+
+
+@parametrize_with_checks(  # type: ignore[untyped-decorator]
+    [DenseHead(hidden=32, lr=3e-2, epochs=10), SoftmaxHead(), LogisticHead()]
+)
+def test_scikit_learns_checks_pass(estimator: Any, check: Any) -> None:
+    check(estimator)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_parameters_survive_clone_and_set_params(name: str) -> None:
+    head = quick_head(name)
+    params = head.get_params()
+    assert clone(head).get_params() == params
+    assert type(head)().set_params(**params).get_params() == params
+    with pytest.raises(ValueError, match="Invalid parameter 'lrr'"):
+        head.set_params(lrr=1)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_head_is_unfitted_until_fit_and_fit_returns_it(name: str, make_rows: MakeRows) -> None:
+    X, y = make_rows(30)
+    head = quick_head(name)
+    inputs = inputs_for(head, X)
+    for method in (head.predict, head.predict_proba):
+        with pytest.raises(NotFittedError):
+            method(inputs)
+    stored = vars(head).copy()
+    assert stored == head.get_params()
+    assert head.fit(inputs, y) is head
+    assert {k: v for k, v in vars(head).items() if k in stored} == stored
+    learned = set(vars(head)) - set(stored)
+    assert {k for k in learned if not k.startswith("_") and not k.endswith("_")} == set()
+    assert is_classifier(head)
+    assert isinstance(head, ClassifierMixin)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_probabilities_are_rows_that_sum_to_one(name: str, make_rows: MakeRows) -> None:
+    X, y = make_rows(60, classes=3)
+    head = quick_head(name)
+    inputs = inputs_for(head, X)
+    probabilities = head.fit(inputs, y).predict_proba(inputs)
+    assert probabilities.shape == (60, 3)
+    assert probabilities.dtype == np.float64
+    assert (probabilities >= 0).all()
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=SUM_TOLERANCE)
+    assert head.predict(inputs).tolist() == head.classes_[probabilities.argmax(axis=1)].tolist()
+
+
+@pytest.mark.parametrize("name", ON_VECTORS)
+def test_scikit_learns_tools_take_a_head(name: str, make_rows: MakeRows) -> None:
+    X, y = make_rows(90, classes=3)
+    labels = np.array(["10", "9", "2"])[y]
+    pipeline = make_pipeline(StandardScaler(), quick_head(name))
+    assert cross_val_score(pipeline, X, labels, cv=3).shape == (3,)
+    option = {"dense": "lr", "softmax": "l2", "logreg": "C"}[name]
+    search = GridSearchCV(quick_head(name), {option: np.array([1e-6, 1e-1])}, cv=3).fit(X, labels)
+    assert search.best_params_[option] in (1e-6, 1e-1)
+    assert search.best_estimator_.classes_.tolist() == ["2", "9", "10"]
+    assert search.score(X, labels) > 0.5
+
+
+def test_a_search_finds_the_learning_rate_that_learns(make_rows: MakeRows) -> None:
+    X, y = make_rows(90)
+    search = GridSearchCV(quick_head("dense"), {"lr": [1e-9, 5e-2]}, cv=3).fit(X, y)
+    assert search.best_params_ == {"lr": 5e-2}
