@@ -10,6 +10,7 @@ import shlex
 import signal
 import sys
 import threading
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,6 +32,9 @@ from frozenhead.terminal import (
 )
 
 STOPPED = "stopped. What was computed so far is in the cache; run the same command again to go on."
+# The words of the command line that is running, which a run records.
+_words: ContextVar[list[str]] = ContextVar("words")
+
 SHOWN_CLASSES = 10  # more than these have their weights and truncation in the report
 
 app = typer.Typer(
@@ -210,11 +214,13 @@ def _corpus_lines(result: dict[str, Any]) -> list[str]:
 
 def _feature_lines(feature: str, facts: dict[str, Any]) -> list[str]:
     cut = facts["truncation"]
+    if not cut["truncated"]:
+        return [f"{feature}: {facts['dim']} numbers per text; no text is longer than {facts['max_length']} tokens"]
     line = (
         f"{feature}: {facts['dim']} numbers per text; {cut['truncated']:,} texts ({cut['share']:.1%}) "
         f"are longer than {facts['max_length']} tokens and were cut"
     )
-    if cut["truncated"] and len(cut["per_class"]) <= SHOWN_CLASSES:
+    if len(cut["per_class"]) <= SHOWN_CLASSES:
         line += ": " + ", ".join(f"{shown(label)} {part['share']:.1%}" for label, part in cut["per_class"].items())
     return [line]
 
@@ -465,12 +471,16 @@ def _names(value: str) -> tuple[str, ...]:
 
 
 def _command_line() -> str:
-    return shlex.join(["frozenhead", *sys.argv[1:]])
+    return shlex.join(["frozenhead", *_words.get()])
 
 
 def _dispatch(words: list[str]) -> None:
-    """Run one command line given as words; what it raises goes on."""
-    typer.main.get_command(app).main(words, prog_name="frozenhead", standalone_mode=False)
+    """Run one command line given as words, inside another; what it raises goes on."""
+    outer = _words.set(words)
+    try:
+        typer.main.get_command(app).main(words, prog_name="frozenhead", standalone_mode=False)
+    finally:
+        _words.reset(outer)
 
 
 class _Stopped(BaseException):
@@ -488,6 +498,7 @@ def main() -> None:
 
 
 def _run(words: list[str]) -> int:
+    _words.set(words)
     _stop_on_signals()
     listen_to_library()
     try:

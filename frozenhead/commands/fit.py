@@ -109,7 +109,6 @@ def fit(options: FitOptions, voice: Voice | None = None) -> dict[str, Any]:
             chosen = {name: head for name, head in heads.items() if (head.takes == "texts") == (inputs.record is None)}
             for name, head, seconds in _train(chosen, inputs, corpus, jobs=options.jobs):
                 results.append(_store(run, corpus, inputs, name=name, head=head, seconds=seconds))
-                voice.say(_line(results[-1]))
                 progress(len(results), total)
     return {"run": str(options.run), "heads": results}
 
@@ -253,9 +252,3 @@ def _scores(
     of_split = {split: (predictions["split"] == split).to_numpy() for split in JUDGED}
     labels = predictions["label"].to_numpy(object)
     return {s: score_block(labels[rows], probabilities[rows], classes, weights) for s, rows in of_split.items()}
-
-
-def _line(result: Mapping[str, Any]) -> str:
-    val = result["val"]
-    scores = f"validation accuracy {val['accuracy']:.4f}, macro F1 {val['macro_f1']:.4f}, " if val else ""
-    return f"{result['head']} on {result['feature']}: {scores}{result['fit_seconds']:.2f} s"
