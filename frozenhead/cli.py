@@ -5,22 +5,21 @@ torch, transformers, pandas and scikit-learn are imported by the commands, insid
 """
 
 import contextlib
-import os
 import shlex
-import signal
 import sys
-import threading
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from frozenhead.errors import FrozenheadError, ProofFailed, StorageError, UsageError
-from frozenhead.labels import shown
+from frozenhead.signals import Stopped, stop_on_signals
 from frozenhead.terminal import (
     TerminalVoice,
+    corpus_lines,
     counts_line,
+    feature_lines,
     listen_to_library,
     output_console,
     plain_table,
@@ -29,13 +28,12 @@ from frozenhead.terminal import (
     print_lines,
     print_notice,
     print_renderables,
+    verdict_lines,
 )
 
 STOPPED = "stopped. What was computed so far is in the cache; run the same command again to go on."
 # The words of the command line that is running, which a run records.
 _words: ContextVar[list[str]] = ContextVar("words")
-
-SHOWN_CLASSES = 10  # more than these have their weights and truncation in the report
 
 app = typer.Typer(
     name="frozenhead",
@@ -169,7 +167,7 @@ def embed(
 ) -> None:
     """Read, check and split texts; compute the vectors that the cache lacks."""
     from frozenhead.commands.embed import embed as run_embed
-    from frozenhead.commands.embed import embed_options
+    from frozenhead.commands.options import embed_options
 
     options = embed_options(
         data=data, out=out, recipe=recipe, model=model, revision=revision, name=name,
@@ -185,12 +183,12 @@ def embed(
     if as_json:
         print_json(result)
         return
-    print_lines(_corpus_lines(result))
+    print_lines(corpus_lines(result))
     if dry_run:
         print_lines([f"{result['cached']:,} texts cached, {result['to_embed']:,} to embed; nothing was done"])
         return
     for feature, facts in result["features"].items():
-        print_lines(_feature_lines(feature, facts))
+        print_lines(feature_lines(feature, facts))
     print_lines(
         [
             f"{result['computed']:,} texts embedded, {result['cached']:,} from the cache, {result['seconds']:.1f} s",
@@ -199,30 +197,6 @@ def embed(
             else f"run: {result['run']}",
         ]
     )
-
-
-def _corpus_lines(result: dict[str, Any]) -> list[str]:
-    lines = [
-        f"{result['rows']:,} rows, {result['distinct']:,} distinct texts, {len(result['classes'])} classes",
-        f"{counts_line(result['splits'])} ({result['split_rule']})",
-    ]
-    if 0 < len(result["classes"]) <= SHOWN_CLASSES:
-        weights = ", ".join(f"{shown(label)} {weight:.8f}" for label, weight in result["class_weights"].items())
-        lines.append(f"balanced class weights: {weights}")
-    return lines
-
-
-def _feature_lines(feature: str, facts: dict[str, Any]) -> list[str]:
-    cut = facts["truncation"]
-    if not cut["truncated"]:
-        return [f"{feature}: {facts['dim']} numbers per text; no text is longer than {facts['max_length']} tokens"]
-    line = (
-        f"{feature}: {facts['dim']} numbers per text; {cut['truncated']:,} texts ({cut['share']:.1%}) "
-        f"are longer than {facts['max_length']} tokens and were cut"
-    )
-    if len(cut["per_class"]) <= SHOWN_CLASSES:
-        line += ": " + ", ".join(f"{shown(label)} {part['share']:.1%}" for label, part in cut["per_class"].items())
-    return [line]
 
 
 @app.command()
@@ -354,33 +328,12 @@ def verify(
     if as_json:
         print_json(result)
     else:
-        print_lines(_verdict_lines(result))
+        print_lines(verdict_lines(result))
     if not result["passed"]:
         raise ProofFailed(
             "The cached vectors are not what the encoder gives.\n"
             "Remove the space with `frozenhead cache prune --space ID` and run `frozenhead embed` again."
         )
-
-
-def _verdict_lines(result: dict[str, Any]) -> list[str]:
-    lines = []
-    for proof in result["features"]:
-        v, t = proof["vectors"], proof["training"]
-        lines += [
-            f"{proof['feature']}",
-            f"  vectors   {v['rows']} rows one by one: largest difference {v['largest_difference']:.2e} "
-            f"(tolerance {v['tolerance']:.0e}) {_verdict(v)}",
-            f"  losses    {t['steps']} training steps: largest difference {t['largest_loss_difference']:.2e} "
-            f"(tolerance {t['tolerance']:.0e}) {_verdict(t)}",
-            f"  weights   after them: largest difference {t['largest_weight_difference']:.2e} "
-            f"(tolerance {t['tolerance']:.0e}) {_verdict(t)}",
-            f"  encoder   the same bits before and after: {'yes' if proof['encoder_unchanged'] else 'NO'}",
-        ]
-    return [*lines, f"verdict: {'passed' if result['passed'] else 'FAILED'}"]
-
-
-def _verdict(part: dict[str, Any]) -> str:
-    return "ok" if part["passed"] else "FAILED"
 
 
 @cache_app.command("ls")
@@ -483,15 +436,6 @@ def _dispatch(words: list[str]) -> None:
         _words.reset(outer)
 
 
-class _Stopped(BaseException):
-    """A signal asked us to stop. Not a KeyboardInterrupt, which the parser would turn into an exit code of its own."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
-        self.exit_code = 128 + number
-
-
 def main() -> None:
     """Entry point: run the command, turn what went wrong into a line and an exit code."""
     sys.exit(_run(sys.argv[1:]))
@@ -499,7 +443,7 @@ def main() -> None:
 
 def _run(words: list[str]) -> int:
     _words.set(words)
-    _stop_on_signals()
+    stop_on_signals()
     listen_to_library()
     try:
         typer.main.get_command(app).main(words, prog_name="frozenhead")
@@ -508,30 +452,10 @@ def _run(words: list[str]) -> int:
     except FrozenheadError as error:
         print_error(str(error))
         return error.exit_code
-    except _Stopped as stopped:
+    except Stopped as stopped:
         print_notice(STOPPED)
         return stopped.exit_code
     except OSError as error:
         print_error(f"{error.filename or 'A file'}: {error.strerror or error}")
         return StorageError.exit_code
     return 0
-
-
-def _stop_on_signals() -> None:
-    """Let SIGINT and SIGTERM raise `_Stopped` in the main thread, again if it was raised where nothing can leave."""
-
-    def stop(number: int, _: object) -> None:
-        raise _Stopped(number)
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    ignored = sys.unraisablehook
-
-    def hook(lost: Any) -> None:
-        # Python drops what a __del__ raises; large imports run thousands of them.
-        if isinstance(lost.exc_value, _Stopped):
-            threading.Timer(0.05, os.kill, [os.getpid(), lost.exc_value.number]).start()
-        else:
-            ignored(lost)
-
-    sys.unraisablehook = hook

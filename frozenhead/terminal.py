@@ -19,6 +19,7 @@ from rich.text import Text
 from frozenhead.commands.voice import Advance
 from frozenhead.labels import shown
 
+SHOWN_CLASSES = 10  # more than these have their weights and truncation in the report
 PIPE_WIDTH = 120  # columns of a table that goes into a file or pipe
 
 
@@ -124,3 +125,51 @@ def plain_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, rig
 def counts_line(counts: Mapping[str, int]) -> str:
     """`train 3,900, val 836, test 836`."""
     return ", ".join(f"{shown(name)} {n:,}" for name, n in counts.items())
+
+
+def corpus_lines(result: Mapping[str, Any]) -> list[str]:
+    """What `embed` read: rows, splits, class weights."""
+    lines = [
+        f"{result['rows']:,} rows, {result['distinct']:,} distinct texts, {len(result['classes'])} classes",
+        f"{counts_line(result['splits'])} ({result['split_rule']})",
+    ]
+    if 0 < len(result["classes"]) <= SHOWN_CLASSES:
+        weights = ", ".join(f"{shown(label)} {weight:.8f}" for label, weight in result["class_weights"].items())
+        lines.append(f"balanced class weights: {weights}")
+    return lines
+
+
+def feature_lines(feature: str, facts: Mapping[str, Any]) -> list[str]:
+    """One feature set: its size, and how many texts of each class were cut."""
+    cut = facts["truncation"]
+    if not cut["truncated"]:
+        return [f"{feature}: {facts['dim']} numbers per text; no text is longer than {facts['max_length']} tokens"]
+    line = (
+        f"{feature}: {facts['dim']} numbers per text; {cut['truncated']:,} texts ({cut['share']:.1%}) "
+        f"are longer than {facts['max_length']} tokens and were cut"
+    )
+    if len(cut["per_class"]) <= SHOWN_CLASSES:
+        line += ": " + ", ".join(f"{shown(label)} {part['share']:.1%}" for label, part in cut["per_class"].items())
+    return [line]
+
+
+def verdict_lines(result: Mapping[str, Any]) -> list[str]:
+    """What `verify` found: the largest differences beside their tolerances, and the verdict."""
+    lines = []
+    for proof in result["features"]:
+        v, t = proof["vectors"], proof["training"]
+        lines += [
+            f"{proof['feature']}",
+            f"  vectors   {v['rows']} rows one by one: largest difference {v['largest_difference']:.2e} "
+            f"(tolerance {v['tolerance']:.0e}) {_verdict(v)}",
+            f"  losses    {t['steps']} training steps: largest difference {t['largest_loss_difference']:.2e} "
+            f"(tolerance {t['tolerance']:.0e}) {_verdict(t)}",
+            f"  weights   after them: largest difference {t['largest_weight_difference']:.2e} "
+            f"(tolerance {t['tolerance']:.0e}) {_verdict(t)}",
+            f"  encoder   the same bits before and after: {'yes' if proof['encoder_unchanged'] else 'NO'}",
+        ]
+    return [*lines, f"verdict: {'passed' if result['passed'] else 'FAILED'}"]
+
+
+def _verdict(part: Mapping[str, Any]) -> str:
+    return "ok" if part["passed"] else "FAILED"

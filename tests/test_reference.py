@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from frozenhead.commands.embed import embed, embed_options
+from frozenhead.commands.embed import embed
 from frozenhead.commands.fit import FitOptions, fit
+from frozenhead.commands.options import embed_options
 from frozenhead.commands.report import report
 from frozenhead.commands.verify import VerifyOptions, verify
 from frozenhead.heads import TrainingSettings

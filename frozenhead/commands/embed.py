@@ -3,10 +3,8 @@
 import dataclasses
 import platform
 from collections import Counter
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +12,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from frozenhead.cache import Space, VectorCache, distinct_keys, text_keys
+from frozenhead.commands.options import DEFAULT_MODEL, EmbedOptions
 from frozenhead.commands.vectors import embed_aloud
 from frozenhead.commands.voice import Silence, Voice
-from frozenhead.corpus import Corpus, CorpusOptions, load_corpus
-from frozenhead.embedder import Checkpoint, EmbedSettings, find_checkpoint, space_of
+from frozenhead.corpus import Corpus, load_corpus
+from frozenhead.embedder import Checkpoint, find_checkpoint, space_of
 from frozenhead.embedder.pooling import Pooling
 from frozenhead.errors import UsageError
 from frozenhead.report.metrics import balanced_weights
@@ -27,66 +26,6 @@ FEATURE_FORMAT = 1
 UNLABELLED = ""
 
 _VERSIONS = ("frozenhead", "torch", "transformers", "tokenizers", "safetensors", "scikit-learn", "numpy", "pandas")
-
-DEFAULT_MODEL = "minilm"
-
-# What the published notebook fixes; options given by name win over it.
-RECIPES: dict[str, dict[str, Any]] = {
-    "notebook": {
-        "model": "bert-base-uncased",
-        "pooling": "pooler",
-        "max_length": 25,
-        "precision": "fp32",
-        "split": "0.7/0.15/0.15",
-        "seed": 2018,
-    }
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class EmbedOptions:
-    """What `embed` is asked to do.
-
-    Parameters
-    ----------
-    data : str
-        Path of the table, or `-`.
-    out : Path
-        The run folder.
-    corpus : CorpusOptions
-    model : str
-        `minilm`, a checkpoint folder, or a hub id.
-    revision : str, optional
-    name : str, optional
-        What the encoder is called in this run; default from `model`.
-    settings : EmbedSettings
-    cache_dir : Path, optional
-    recipe : str, optional
-        Recorded in the run.
-    overwrite : bool
-        Replace a run that holds other data.
-    dry_run : bool
-        Say what would be computed, and compute and write nothing.
-    command : str
-        The command line, recorded in the run.
-    """
-
-    data: str
-    out: Path
-    corpus: CorpusOptions = field(default_factory=CorpusOptions)
-    model: str = DEFAULT_MODEL
-    revision: str | None = None
-    name: str | None = None
-    settings: EmbedSettings = field(default_factory=EmbedSettings)
-    cache_dir: Path | None = None
-    recipe: str | None = None
-    overwrite: bool = False
-    dry_run: bool = False
-    command: str = "frozenhead embed"
-
-    def __post_init__(self) -> None:
-        if self.name is not None and not self.name.replace("-", "").replace("_", "").isalnum():
-            raise UsageError(f"--name {self.name!r}: use letters, digits, - and _ only.")
 
 
 def embed(options: EmbedOptions, voice: Voice | None = None) -> dict[str, Any]:
@@ -282,50 +221,3 @@ def _lengths(tokens: NDArray[np.int32], labels: "pd.Series[str]", classes: list[
         values, counts = np.unique(tokens[(labels == label).to_numpy()], return_counts=True)
         table[label] = {str(v): int(n) for v, n in zip(values, counts, strict=True)}
     return table
-
-
-def embed_options(
-    *,
-    data: str,
-    out: Path | None,
-    recipe: str | None,
-    model: str | None,
-    pooling: str | None,
-    max_length: int | None,
-    precision: str | None,
-    backend: str,
-    device: str,
-    corpus: dict[str, Any],
-    **rest: Any,
-) -> EmbedOptions:
-    """Options from what was given by name, then the recipe, then the defaults."""
-    if recipe is not None and recipe not in RECIPES:
-        raise UsageError(f"There is no recipe {recipe!r}; there is: {', '.join(RECIPES)}.")
-    base = RECIPES.get(recipe or "", {})
-
-    def chosen(name: str, given: Any, default: Any) -> Any:
-        return given if given is not None else base.get(name, default)
-
-    split = {k: chosen(k, corpus.pop(k), d) for k, d in (("split", "0.7/0.15/0.15"), ("seed", 2018))}
-    poolings = tuple(p.strip() for p in chosen("pooling", pooling, "pooler").split(",") if p.strip())
-    return EmbedOptions(
-        data=data,
-        out=out or default_run(data),
-        recipe=recipe,
-        model=chosen("model", model, DEFAULT_MODEL),
-        corpus=CorpusOptions(**corpus, **split),
-        settings=EmbedSettings(
-            poolings=poolings,
-            max_length=chosen("max_length", max_length, None),
-            precision=chosen("precision", precision, "auto"),
-            backend=backend,
-            device=device,
-        ),
-        **rest,
-    )
-
-
-def default_run(data: str) -> Path:
-    """`runs/<name of the data>`: `runs/spam` for `texts/spam.csv.gz`."""
-    name = "stdin" if data == "-" else Path(data).name.split(".")[0]
-    return Path("runs") / (name or "data")

@@ -11,10 +11,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from frozenhead.heads.weighting import ClassWeight, class_weights
 from frozenhead.labels import natural_order
+
+BLOCK = 8192
+"""Rows that predict at a time, so that what is between input and output stays small."""
 
 Validation = tuple[Any, ArrayLike]
 """Inputs and labels on which epochs are compared, never trained on."""
@@ -52,23 +55,25 @@ class Head(ClassifierMixin, BaseEstimator, ABC):
         Raises
         ------
         ValueError
-            Fewer than two classes, a validation label that y lacks, or a wrong option.
+            Fewer than two classes, a row that is not finite, a validation label that y lacks, or a wrong option.
         """
         inputs, labels = self._checked_inputs(X, y)
         self.classes_, codes = encode_labels(labels)
         if len(self.classes_) < 2:
-            raise ValueError(f"y holds one class, {self.classes_[0]!r}; a classifier needs at least two.")
+            raise ValueError(f"y holds one class, {self.classes_.tolist()[0]!r}; a classifier needs at least two.")
         self.class_weights_ = class_weights(self.class_weight, self.classes_, codes)
         self.history_: list[dict[str, Any]] = []
         self.best_epoch_: int | None = None
-        held = None if validation is None else (self._checked(validation[0]), self._codes(validation[1]))
+        held = None if validation is None else self._checked_validation(*validation)
         self._fit(inputs, codes, held)
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Probabilities (N, K), columns in the order of `classes_`; each row sums to 1."""
         check_is_fitted(self)
-        return self._probabilities(self._checked(X))
+        probabilities = self._probabilities(self._checked(X))
+        _refuse_infinite(probabilities, "the probabilities; the values in X are too large for this head")
+        return probabilities
 
     def predict(self, X: Any) -> NDArray[Any]:
         """The most probable label of each row: array (N,)."""
@@ -93,22 +98,41 @@ class Head(ClassifierMixin, BaseEstimator, ABC):
 
     def _checked_inputs(self, X: Any, y: ArrayLike) -> tuple[Any, NDArray[Any]]:
         """Inputs and labels of `fit`, validated."""
-        inputs, labels = validate_data(self, X, y, dtype=np.float32, order="C")
-        check_classification_targets(labels)
-        return inputs, labels
+        inputs, labels = validate_data(self, X, y, dtype=np.float32, order="C", ensure_all_finite=False)
+        _refuse_infinite(inputs, "X")
+        return inputs, checked_labels(labels, len(inputs))
 
     def _checked(self, X: Any) -> Any:
         """Inputs of everything after `fit`, validated against what was fitted."""
-        return validate_data(self, X, dtype=np.float32, order="C", reset=False)
+        inputs = validate_data(self, X, dtype=np.float32, order="C", reset=False, ensure_all_finite=False)
+        _refuse_infinite(inputs, "X")
+        return inputs
 
-    def _codes(self, y: ArrayLike) -> NDArray[np.int64]:
-        """Codes of labels that `fit` has seen."""
+    def _checked_validation(self, X: Any, y: ArrayLike) -> tuple[Any, NDArray[np.int64]]:
+        """Validation inputs, and the codes of labels that `fit` has seen."""
+        inputs = self._checked(X)
         known = {label: code for code, label in enumerate(self.classes_.tolist())}
-        labels = np.asarray(y).tolist()
+        labels = checked_labels(y, len(inputs)).tolist()
         unseen = sorted({repr(label) for label in labels if label not in known})
         if unseen:
             raise ValueError(f"The validation labels {', '.join(unseen[:5])} do not occur in y.")
-        return np.array([known[label] for label in labels], np.int64)
+        return inputs, np.array([known[label] for label in labels], np.int64)
+
+
+def checked_labels(y: ArrayLike, n: int) -> NDArray[Any]:
+    """Labels (N,) for n > 0 inputs. Raises `ValueError` for another number of them, or for what is no label."""
+    labels: NDArray[Any] = column_or_1d(y, warn=True)
+    if len(labels) != n or n == 0:
+        raise ValueError(f"X has {n} rows and y {len(labels)} labels; expected as many, and at least one.")
+    check_classification_targets(labels)
+    return labels
+
+
+def _refuse_infinite(values: NDArray[np.floating[Any]], what: str) -> None:
+    """Raise for NaN or infinity in values (N, M), naming the first row. max and min pass NaN on and need no (N, M)."""
+    finite = np.isfinite(values.max(axis=1)) & np.isfinite(values.min(axis=1))  # (N,)
+    if not finite.all():
+        raise ValueError(f"Row {int(finite.argmin())} holds NaN or infinity in {what}.")
 
 
 def encode_labels(y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from frozenhead.heads.base import Head, softmax
+from frozenhead.heads.base import BLOCK, Head, softmax
+from frozenhead.heads.threads import one_thread
 from frozenhead.heads.training import Trainer, TrainingSettings
 from frozenhead.heads.weighting import ClassWeight
 
@@ -85,18 +86,31 @@ class DenseHead(Head):
         codes: NDArray[np.int64],
         validation: tuple[NDArray[np.float32], NDArray[np.int64]] | None,
     ) -> None:
-        import torch
-
         trainer = Trainer(
             dim=X.shape[1], n_classes=len(self.classes_), weights=self.class_weights_, settings=self.settings()
         )
-        vectors, targets = _tensor(X), torch.from_numpy(codes)
+        with one_thread():
+            self._train(trainer, X, codes, validation)
+
+    def _train(
+        self,
+        trainer: Trainer,
+        X: NDArray[np.float32],
+        codes: NDArray[np.int64],
+        validation: tuple[NDArray[np.float32], NDArray[np.int64]] | None,
+    ) -> None:
+        import torch
+
         held = None if validation is None else (_tensor(validation[0]), torch.from_numpy(validation[1]))
         lowest, best = np.inf, trainer.snapshot()
         for epoch in range(1, self.epochs + 1):
-            losses = [trainer.step(vectors[rows], targets[rows]) for rows in trainer.batches(len(targets))]
+            losses = [
+                trainer.step(torch.from_numpy(X[rows]), torch.from_numpy(codes[rows]))  # copies of 32 rows, not of X
+                for rows in (batch.numpy() for batch in trainer.batches(len(codes)))
+            ]
             val_loss = None if held is None else trainer.evaluate(*held)
-            if not np.isfinite(losses).all():
+            finite = all(bool(p.isfinite().all()) for p in trainer.parameters)
+            if not (finite and np.isfinite([*losses, val_loss or 0.0]).all()):
                 raise ValueError(f"The loss is no longer finite in epoch {epoch}; lower lr (now {self.lr}).")
             self.history_.append({"epoch": epoch, "train_loss": float(np.mean(losses)), "val_loss": val_loss})
             if val_loss is None or val_loss < lowest:
@@ -111,8 +125,11 @@ class DenseHead(Head):
 
     def _probabilities(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
         (first, second), (first_bias, second_bias) = self.coefs_, self.intercepts_
-        hidden = np.maximum(X @ first + first_bias, 0)  # (N, hidden)
-        return softmax(hidden @ second + second_bias)  # (N, K)
+        blocks = []
+        for i in range(0, len(X), BLOCK):
+            hidden = np.maximum(X[i : i + BLOCK] @ first + first_bias, 0)  # (BLOCK, hidden)
+            blocks.append(softmax(hidden @ second + second_bias))
+        return np.concatenate(blocks)  # (N, K)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """`w1`, `b1`, `w2`, `b2`."""

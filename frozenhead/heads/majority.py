@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from frozenhead.heads.base import Head
+from frozenhead.heads.base import Head, checked_labels
 
 
 class MajorityHead(Head):
@@ -36,10 +36,12 @@ class MajorityHead(Head):
         self.shares_ = arrays["shares"]
 
     def _checked_inputs(self, X: Any, y: ArrayLike) -> tuple[Any, NDArray[Any]]:
-        labels = np.asarray(y)
-        if len(X) != len(labels):
-            raise ValueError(f"X has {len(X)} rows and y {len(labels)} labels.")
-        return X, labels
+        return X, checked_labels(y, len(X))
 
     def _checked(self, X: Any) -> Any:
         return X
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.no_validation, tags.classifier_tags.poor_score = True, True
+        return tags

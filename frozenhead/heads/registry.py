@@ -51,6 +51,6 @@ def make_head(name: str, *, class_weight: ClassWeight, seed: int, options: Mappi
 
 
 def nearest(wrong: str, right: Mapping[str, Any]) -> str:
-    """`; did you mean 'x'?` for the right name most like the wrong one, or nothing."""
+    """` (did you mean 'x'?)` for the right name most like the wrong one, or nothing."""
     close = difflib.get_close_matches(wrong, list(right), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    return f" (did you mean {close[0]!r}?)" if close else ""

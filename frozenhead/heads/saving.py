@@ -1,10 +1,12 @@
 """A head as arrays and JSON, and back. No pickle is written, and none is read.
 
-head.json             kind, parameters, classes, and whatever facts the caller puts beside them
+head.json             kind, parameters, classes, whatever facts the caller puts beside them, and both files' digests
 weights.safetensors   the learned arrays
 """
 
+import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from frozenhead.errors import FormatRefused, RunDamaged
-from frozenhead.files import write_file, write_json
+from frozenhead.files import canonical_json, write_file, write_json
 from frozenhead.heads.base import Head
 from frozenhead.heads.registry import HEADS
 
@@ -30,7 +32,7 @@ def save_head(head: Head, folder: Path, *, facts: dict[str, Any] | None = None) 
     head : Head
     folder : Path
     facts : dict, optional
-        Plain values kept in `head.json` beside the head's own.
+        Plain values kept in `head.json` beside the head's own, under other names.
 
     Raises
     ------
@@ -39,17 +41,21 @@ def save_head(head: Head, folder: Path, *, facts: dict[str, Any] | None = None) 
     """
     name = next(name for name, kind in HEADS.items() if type(head) is kind)
     arrays = {k: np.ascontiguousarray(v) for k, v in head.arrays().items()}
-    write_file(folder / WEIGHTS, bytes(save(arrays)))
-    description = {
+    weights = bytes(save(arrays))
+    own = {
         "format": HEAD_FORMAT,
         "head": name,
         "classes": head.classes_.tolist(),
-        "params": {k: dict(v) if isinstance(v, dict) else v for k, v in head.get_params().items()},
+        "params": {k: _plain(head, v) for k, v in head.get_params().items()},
         "class_weights": head.class_weights_.tolist(),
         "best_epoch": head.best_epoch_,
-        **(facts or {}),
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
     }
-    write_json(folder / DESCRIPTION, description)
+    if taken := own.keys() & (facts or {}).keys():
+        raise ValueError(f"facts must not be named {', '.join(sorted(taken))}: a head's own values are.")
+    description = json.loads(json.dumps(own | (facts or {}), allow_nan=False))  # as it will be read
+    write_file(folder / WEIGHTS, weights)
+    write_json(folder / DESCRIPTION, description | {"digest": _digest(description)})
 
 
 def load_head(folder: Path) -> Head:
@@ -64,11 +70,17 @@ def load_head(folder: Path) -> Head:
     """
     description = read_description(folder)
     try:
-        head = HEADS[description["head"]](**description["params"])
+        params = dict(description["params"])
+        if isinstance(params.get("class_weight"), dict):  # JSON made its keys strings; a mapping names every class
+            params["class_weight"] = dict(zip(description["classes"], description["class_weights"], strict=True))
+        head = HEADS[description["head"]](**params)
         head.classes_ = np.array(description["classes"])
         head.class_weights_ = np.array(description["class_weights"], np.float64)
         head.best_epoch_, head.history_ = description["best_epoch"], []
-        head.restore(load((folder / WEIGHTS).read_bytes()))
+        weights = (folder / WEIGHTS).read_bytes()
+        if hashlib.sha256(weights).hexdigest() != description["weights_sha256"]:
+            raise ValueError(f"{WEIGHTS} is not the one that {DESCRIPTION} describes")
+        head.restore(load(weights))
     except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
         raise RunDamaged(f"The head in {folder} cannot be rebuilt ({error}). Run `frozenhead fit` again.") from error
     return head
@@ -86,4 +98,18 @@ def read_description(folder: Path) -> dict[str, Any]:
             f"{folder} is a head of format {written}; this frozenhead reads format {HEAD_FORMAT}. "
             "Run `frozenhead fit` again, or use the frozenhead that wrote it."
         )
+    digest = description.pop("digest", None)
+    if digest != _digest(description):
+        raise RunDamaged(f"{folder / DESCRIPTION} was altered after it was written. Run `frozenhead fit` again.")
     return dict(description)
+
+
+def _digest(description: dict[str, Any]) -> str:
+    return hashlib.sha256(canonical_json(description)).hexdigest()
+
+
+def _plain(head: Head, value: Any) -> Any:
+    """A parameter as JSON knows it: numpy's numbers as Python's, a mapping of weights by the labels' names."""
+    if isinstance(value, Mapping):
+        return dict(zip(map(str, head.classes_.tolist()), head.class_weights_.tolist(), strict=True))
+    return value.item() if isinstance(value, np.generic) else value

@@ -6,16 +6,21 @@ scikit-learn's multinomial LogisticRegression minimises sum_i w_{y_i} CE + (1/2C
 problem at C = 1 / (l2 sum_i w_{y_i}). Notation follows Bishop (2006), section 4.3.4.
 """
 
+import warnings
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
 
-from frozenhead.heads.base import Head, softmax
+from frozenhead.heads.base import BLOCK, Head, softmax
+from frozenhead.heads.threads import one_thread
 from frozenhead.heads.weighting import ClassWeight
 
-BLOCK = 8192
+STEEP = 0.1  # a component of the gradient no rounding explains, for vectors up to about 1e5 long
+SMALL = 2**24  # numbers in X, 64 MiB: products over more are worth several threads
 
 
 class SoftmaxHead(Head):
@@ -60,13 +65,20 @@ class SoftmaxHead(Head):
             )
         classes, dim = len(self.classes_), X.shape[1]
         objective = _objective(X, codes, self.class_weights_, self.l2)
-        solution = minimize(
-            objective,
-            np.zeros(classes * (dim + 1)),
-            jac=True,
-            method="L-BFGS-B",
-            options={"maxiter": self.max_iter, "maxfun": 2 * self.max_iter, "gtol": self.tol, "ftol": 1e-12},
-        )
+        with one_thread() if X.size <= SMALL else nullcontext():
+            solution = minimize(
+                objective,
+                np.zeros(classes * (dim + 1)),
+                jac=True,
+                method="L-BFGS-B",
+                options={"maxiter": self.max_iter, "maxfun": 2 * self.max_iter, "gtol": self.tol, "ftol": 1e-12},
+            )
+        if solution.status == 1 or not np.abs(solution.jac).max() <= STEEP:
+            warnings.warn(
+                f"Not at the optimum after {solution.nit} iterations; raise max_iter, or scale the vectors.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
         weights = solution.x.reshape(classes, dim + 1).astype(np.float32)
         self.coef_, self.intercept_ = np.ascontiguousarray(weights[:, :-1]), weights[:, -1].copy()
         self.n_iter_, self.loss_ = int(solution.nit), float(solution.fun)

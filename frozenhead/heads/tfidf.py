@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from frozenhead.heads.base import Head
+from frozenhead.heads.base import Head, checked_labels
 from frozenhead.heads.logistic import logistic_probabilities, logistic_regression
 from frozenhead.heads.weighting import ClassWeight
 
@@ -53,8 +53,9 @@ class TfidfHead(Head):
         self.class_weight = class_weight
 
     def _fit(self, X: list[str], codes: NDArray[np.int64], validation: Any) -> None:  # noqa: ARG002
-        vectorizer = self._vectorizer().fit(X)
-        model = logistic_regression(self.C, self.max_iter, self.class_weights_).fit(vectorizer.transform(X), codes)
+        vectorizer = self._vectorizer()
+        terms = vectorizer.fit_transform(X)  # (N, V)
+        model = logistic_regression(self.C, self.max_iter, self.class_weights_).fit(terms, codes)
         self.vocabulary_ = vectorizer.get_feature_names_out().tolist()
         self.idf_ = vectorizer.idf_
         self.coef_, self.intercept_ = model.coef_, model.intercept_
@@ -83,14 +84,12 @@ class TfidfHead(Head):
         )
 
     def _checked_inputs(self, X: Any, y: ArrayLike) -> tuple[list[str], NDArray[Any]]:
-        texts, labels = self._checked(X), np.asarray(y)
-        if len(texts) != len(labels):
-            raise ValueError(f"X has {len(texts)} texts and y {len(labels)} labels.")
-        return texts, labels
+        texts = self._checked(X)
+        return texts, checked_labels(y, len(texts))
 
     def _checked(self, X: Any) -> list[str]:
-        if isinstance(X, str):
-            raise TypeError("X is one string; pass a list of texts.")
+        if isinstance(X, str) or getattr(X, "ndim", 1) != 1:
+            raise TypeError("X must be a list or one column of texts, not one string and not a table.")
         texts = list(X)
         for i, text in enumerate(texts):
             if not isinstance(text, str):

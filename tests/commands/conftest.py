@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from frozenhead.commands.embed import embed, embed_options
+from frozenhead.commands.embed import embed
+from frozenhead.commands.options import embed_options
 
 SPAM = ["win a free prize", "call now", "free text", "win win win", "prize call"]
 HAM = ["the cat sat", "the dog ran", "on the mat", "red and blue", "a cat and a dog"]

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from frozenhead.cache import VectorCache, text_keys
-from frozenhead.commands.embed import default_run
+from frozenhead.commands.options import default_run
 from frozenhead.commands.vectors import run_vectors
 from frozenhead.embedder import Embedder
 from frozenhead.errors import FormatRefused, RunDamaged, UsageError

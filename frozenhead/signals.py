@@ -1,0 +1,36 @@
+"""SIGINT and SIGTERM as an exception that leaves with the exit code a shell expects: 128 + the signal's number."""
+
+import os
+import signal
+import sys
+import threading
+from typing import Any
+
+
+class Stopped(BaseException):
+    """A signal asked us to stop. Not a KeyboardInterrupt, which the parser would turn into an exit code of its own."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+        self.exit_code = 128 + number
+
+
+def stop_on_signals() -> None:
+    """Let SIGINT and SIGTERM raise `Stopped` in the main thread, again if it was raised where nothing can leave."""
+
+    def stop(number: int, _: object) -> None:
+        raise Stopped(number)
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    ignored = sys.unraisablehook
+
+    def hook(lost: Any) -> None:
+        # Python drops what a __del__ raises; large imports run thousands of them.
+        if isinstance(lost.exc_value, Stopped):
+            threading.Timer(0.05, os.kill, [os.getpid(), lost.exc_value.number]).start()
+        else:
+            ignored(lost)
+
+    sys.unraisablehook = hook
