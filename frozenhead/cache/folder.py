@@ -138,7 +138,8 @@ class SpaceFolder:
 
     def _is_sound(self, name: str, path: Path) -> bool:
         try:
-            self._checked(name, path.read_bytes(), verify="always")
+            with _opened_file(path) as file:
+                self._checked(name, file.read(), verify="always")
         except (BadShard, OSError):
             return False
         return True

@@ -11,7 +11,7 @@ shards they see, or the list that a run has pinned, and verify each shard when t
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -84,32 +84,25 @@ class SpaceStore:
             The folder or a shard may not be read.
         """
         n = len(keys)
-        found, tokens = np.zeros(n, bool), np.zeros(n, np.int32)
-        vectors = np.empty((n, self.space.dim), self.space.dtype) if with_vectors else None
+        result = Lookup(
+            found=np.zeros(n, bool),
+            vectors=np.empty((n, self.space.dim), self.space.dtype) if with_vectors else None,
+            tokens=np.zeros(n, np.int32),
+            shards=(),
+        )
         used = []
         wanted = np.argsort(leading_number(keys))  # rows not found yet, in the order of their keys
         for name in self.pin() if shards is None else sorted({str(name) for name in shards}):
             if not len(wanted):
                 break
-            with (
-                self._tolerant(name, pinned=shards is not None),
-                self._shards.opened(name, verify=self._verify) as (
-                    layout,
-                    read_vectors,
-                ),
-            ):
-                positions = find_keys(layout.keys, keys[wanted])
-                here = positions >= 0
-                if not here.any():
-                    continue
-                rows, positions = wanted[here], positions[here]
-                if vectors is not None:
-                    _copy_rows(read_vectors(), positions, vectors, rows)
-                found[rows], tokens[rows], wanted = True, layout.tokens[positions], wanted[~here]
-                used.append(name)
-        if vectors is not None:
-            vectors[wanted] = np.nan
-        return Lookup(found=found, vectors=vectors, tokens=tokens, shards=tuple(used))
+            with self._tolerant(name, pinned=shards is not None):
+                left = self._take(name, keys, wanted, result)
+                if len(left) < len(wanted):
+                    used.append(name)
+                wanted = left
+        if result.vectors is not None:
+            result.vectors[wanted] = np.nan
+        return replace(result, shards=tuple(used))
 
     def writer(
         self,
@@ -156,6 +149,18 @@ class SpaceStore:
                 block = layout.keys, read(), layout.tokens
             if block is not None:
                 yield block
+
+    def _take(self, name: str, keys: Keys, wanted: NDArray[np.intp], result: Lookup) -> NDArray[np.intp]:
+        """Fill the wanted rows that one shard holds into `result`; returns the rows still wanted."""
+        with self._shards.opened(name, verify=self._verify) as (layout, read_vectors):
+            positions = find_keys(layout.keys, keys[wanted])
+            here = positions >= 0
+            rows, positions = wanted[here], positions[here]
+            if result.vectors is not None and len(rows):
+                _copy_rows(read_vectors(), positions, result.vectors, rows)
+            result.tokens[rows] = layout.tokens[positions]
+            result.found[rows] = True
+            return wanted[~here]
 
     @contextmanager
     def _tolerant(self, name: str, *, pinned: bool) -> Iterator[None]:

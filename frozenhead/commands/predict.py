@@ -15,7 +15,7 @@ from frozenhead.commands.vectors import embed_aloud, recorded_checkpoint
 from frozenhead.commands.voice import Silence, Voice
 from frozenhead.corpus import Format, Table, check_format, column_values, find_columns, read_table
 from frozenhead.embedder import EmbedSettings, space_of
-from frozenhead.errors import DataError, HeadNotFound, RunDamaged, SpaceMismatch, UsageError
+from frozenhead.errors import CacheDamaged, DataError, HeadNotFound, RunDamaged, SpaceMismatch, UsageError
 from frozenhead.files import write_file
 from frozenhead.heads import Head, load_head
 from frozenhead.heads.saving import DESCRIPTION, read_description
@@ -173,8 +173,10 @@ def _inputs(
             "Run `frozenhead embed` and `frozenhead fit` again with this version."
         )
     embedded = embed_aloud(checkpoint, texts, settings=settings, cache=cache, voice=voice)
-    vectors = cache.space(space).lookup(embedded.keys).vectors
-    return vectors, {"cached": embedded.cached, "computed": embedded.computed}
+    lookup = cache.space(space).lookup(embedded.keys)
+    if not lookup.found.all():
+        raise CacheDamaged(f"Vectors just written to {cache.folder} cannot be read back. Check that disk.")
+    return lookup.vectors, {"cached": embedded.cached, "computed": embedded.computed}
 
 
 def _output_frame(table: Table, head: Head, probabilities: NDArray[np.float64]) -> pd.DataFrame:

@@ -1,10 +1,12 @@
 """Rows whose vectors follow from their keys, so that any row read back can be checked without having been kept."""
 
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from frozenhead.cache import Space, SpaceStore, VectorCache, text_keys
@@ -68,3 +70,26 @@ def flip_bit(path: Path, *, at: int) -> None:
 def reopened(store: SpaceStore, **options: Any) -> SpaceStore:
     """The same store as another process would open it: nothing is known yet."""
     return VectorCache(store.folder.parent.parent, **options).space(store.space)
+
+
+DAMAGE: dict[str, Callable[[Path], Any]] = {
+    "first bit": lambda path: flip_bit(path, at=0),
+    "last bit": lambda path: flip_bit(path, at=-1),
+    "cut short": lambda path: os.truncate(path, path.stat().st_size - 1),
+    "empty": lambda path: os.truncate(path, 0),
+    "longer": lambda path: path.write_bytes(path.read_bytes() + b"\0"),
+    "another file": lambda path: path.write_bytes(b"<html>not a shard</html>"),
+    "a folder": lambda path: path.unlink() or path.mkdir(),  # type: ignore[func-returns-value]
+    "a pipe": lambda path: path.unlink() or os.mkfifo(path),  # type: ignore[func-returns-value]
+}
+
+
+def break_open(monkeypatch: pytest.MonkeyPatch, path: Path, code: int) -> None:
+    """Opening `path` for reading fails, as root too."""
+
+    def broken(file: Any, *args: Any, **options: Any) -> Any:
+        if Path(file) == path:
+            raise OSError(code, os.strerror(code), str(file))
+        return open(file, *args, **options)
+
+    monkeypatch.setattr("frozenhead.cache.folder.open", broken, raising=False)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from safetensors.numpy import load
@@ -147,7 +147,8 @@ BAD_HEADERS: dict[str, Any] = {
     "metadata no object": lambda h: h.update(__metadata__=["frozenhead-shard-1"]),
     "other format": lambda h: h.update(__metadata__={"frozenhead-shard-0": SPACE}),
     "array missing": lambda h: h.pop("tokens") and None,
-    "array too many": lambda h: h.update(more=h["tokens"]),
+    "array too many": lambda h: h.update(more={"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}),
+    "array renamed": lambda h: h.update(lengths=h.pop("tokens")),
     "entry no object": lambda h: h.update(tokens="I32"),
     "unknown type": _set("vectors", "dtype", "F64"),
     "type no string": _set("vectors", "dtype", ["F32"]),
@@ -158,6 +159,7 @@ BAD_HEADERS: dict[str, Any] = {
     "negative sizes": _set("keys", "shape", [-2, -32]),
     "fractional sizes": _set("keys", "shape", [2.0, 32]),
     "keys of one dimension": _set("keys", "shape", [64]),
+    "keys of three dimensions": _set("keys", "shape", [2, 2, 16]),
     "keys of other width": _set("keys", "shape", [4, 16]),
     "huge sizes": _set("vectors", "shape", [2, 2**70]),
     "vectors of one dimension": _set("vectors", "shape", [6]),
@@ -181,6 +183,8 @@ def test_a_header_that_was_only_written_anew_is_read() -> None:
 
 
 @given(data=st.binary(max_size=200))
+@example(bytes(8))
+@example(bytes(20))
 def test_arbitrary_bytes_are_a_bad_shard_and_nothing_worse(data: bytes) -> None:
     with pytest.raises(BadShard):
         parse_layout(data, SPACE)
@@ -212,6 +216,12 @@ def test_arbitrary_values_in_the_header_are_a_bad_shard_or_change_nothing(array:
     except BadShard:
         return
     np.testing.assert_array_equal(layout.keys, parse_layout(small_shard(), SPACE).keys)
+
+
+def test_a_header_longer_than_the_file_is_cut_short() -> None:
+    for data in (b"", b"\x02\0\0", b"\x03" + bytes(7) + b"{}", b"\xff" * 8):
+        with pytest.raises(BadShard, match="cut short"):
+            parse_layout(data, SPACE)
 
 
 @given(header=st.binary(max_size=60), body=st.binary(max_size=60))

@@ -19,8 +19,8 @@ from frozenhead.errors import UsageError
 
 TEXTS = ["the cat sat on the mat", "win a free prize now", "hello", "the cat sat on the mat", "zebra call " * 30, "a"]
 
-# float32 sums of 16 to 32 terms in another order
-TOLERANCE = 1e-6
+# The promise of fp32; the tiny encoder's large random weights come to within a sixth of it.
+TOLERANCE = 1e-5
 
 
 @pytest.fixture(scope="module")

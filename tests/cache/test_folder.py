@@ -1,0 +1,217 @@
+"""A damaged shard serves nothing, is set aside with one warning, and is never the end of the cache."""
+
+import errno
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from frozenhead.cache import SpaceStore, VectorCache, text_keys
+from frozenhead.cache.shard import encode_shard, shard_name
+from frozenhead.files import write_file
+from tests.cache.examples import (
+    DAMAGE,
+    assert_absent,
+    assert_held,
+    break_open,
+    flip_bit,
+    reopened,
+    shard_path,
+    tokens_of,
+    write_rows,
+)
+
+TEXTS = [f"text {i}" for i in range(10)]
+
+
+@pytest.mark.parametrize("verify", ["lazy", "always"])
+@pytest.mark.parametrize("harm", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_shard_is_set_aside_with_one_warning_and_written_again(
+    store: SpaceStore, caplog: pytest.LogCaptureFixture, harm: Callable[[Path], Any], verify: str
+) -> None:
+    [name] = write_rows(store, ["a", "b"])
+    write_rows(store, ["c"])
+    harm(shard_path(store, name))
+    later = reopened(store, verify=verify)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            assert_absent(later, ["a", "b"])
+            assert_held(later, ["c"])
+    assert len(caplog.records) == 1
+    assert name[:12] in caplog.text
+    assert not shard_path(store, name).exists()
+    assert [p.name for p in (store.folder / "quarantine").iterdir()] == [f"{name}.safetensors"]
+    assert write_rows(later, ["a", "b"]) == [name]
+    assert_held(later, ["a", "b", "c"])
+
+
+def test_a_file_changed_after_its_first_touch_is_noticed(store: SpaceStore) -> None:
+    [name] = write_rows(store, TEXTS)
+    path = shard_path(store, name)
+    assert_held(store, TEXTS)
+    flip_bit(path, at=-1)
+    assert_absent(store, TEXTS)
+
+
+def test_a_file_changed_behind_a_restored_date_is_noticed(store: SpaceStore) -> None:
+    [name] = write_rows(store, TEXTS)
+    path = shard_path(store, name)
+    before = path.stat()
+    assert_held(store, TEXTS)
+    while path.stat().st_ctime_ns <= before.st_ctime_ns:  # the clock of the file system is coarse
+        flip_bit(path, at=-1)
+        flip_bit(path, at=-1)
+    flip_bit(path, at=-1)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert_absent(store, TEXTS)
+
+
+def test_always_hashes_on_every_touch_and_never_not_at_all(store: SpaceStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_rows(store, TEXTS)
+    hashed = []
+
+    def counting(data: bytes) -> str:
+        hashed.append(len(data))
+        return shard_name(data)
+
+    monkeypatch.setattr("frozenhead.cache.shard.shard_name", counting)
+    for verify, times in (("lazy", 1), ("always", 3), ("never", 0)):
+        opened = reopened(store, verify=verify)
+        hashed.clear()
+        for _ in range(3):
+            assert_held(opened, TEXTS)
+        assert len(hashed) == times, verify
+
+
+def test_checking_all_hashes_what_was_hashed_before(store: SpaceStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    [name] = write_rows(store, TEXTS)
+    assert_held(store, TEXTS)
+    monkeypatch.setattr("frozenhead.cache.shard.shard_name", lambda _: "0" * 64)  # as if the disk had decayed
+    assert_held(store, TEXTS)
+    assert [bad for bad, _ in store.check_all()] == [name]
+
+
+def test_even_without_hashing_a_broken_header_serves_nothing(store: SpaceStore) -> None:
+    [name] = write_rows(store, TEXTS)
+    flip_bit(shard_path(store, name), at=0)
+    assert_absent(reopened(store, verify="never"), TEXTS)
+
+
+def test_a_way_to_verify_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="lazy"):
+        VectorCache(tmp_path, verify="sometimes")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ESTALE])
+def test_what_the_disk_cannot_give_back_is_damage_and_not_the_end(
+    store: SpaceStore, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    [name] = write_rows(store, ["a"])
+    write_rows(store, ["b"])
+    break_open(monkeypatch, shard_path(store, name), code)
+    later = reopened(store)
+    assert_absent(later, ["a"])
+    assert_held(later, ["b"])
+
+
+def test_damage_that_cannot_be_set_aside_is_passed_over_with_one_warning(
+    store: SpaceStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    [name] = write_rows(store, ["a"])
+    write_rows(store, ["b"])
+    flip_bit(shard_path(store, name), at=-1)
+
+    def refuse(*_: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", refuse)
+        for _ in range(3):
+            assert_absent(store, ["a"])
+            assert_held(store, ["b"])
+    assert len(caplog.records) == 1
+    assert shard_path(store, name).exists()
+    write_rows(store, ["a"])  # over the bad one: same rows, same name
+    assert_held(store, ["a", "b"])
+
+
+def test_a_sound_shard_is_not_lost_to_one_who_still_has_the_bad_one_in_mind(
+    store: SpaceStore, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes read a bad shard; one sets it aside and writes it anew before the other moves the name away."""
+    [name] = write_rows(store, TEXTS)
+    path = shard_path(store, name)
+    good = path.read_bytes()
+    flip_bit(path, at=-1)
+    move = os.replace
+
+    def late(source: Path, target: Path) -> None:
+        if "quarantine" in str(target):
+            write_file(path, good)
+        move(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("frozenhead.cache.folder.os.replace", late)
+        store.lookup(text_keys(TEXTS))
+    assert_held(store, TEXTS)
+    assert not caplog.records
+
+
+def test_another_process_that_was_faster_is_no_error(
+    store: SpaceStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    [name] = write_rows(store, TEXTS)
+    path = shard_path(store, name)
+    flip_bit(path, at=-1)
+    move = os.replace
+
+    def too_late(source: Path, target: Path) -> None:
+        path.unlink()
+        move(source, target)
+
+    monkeypatch.setattr("frozenhead.cache.folder.os.replace", too_late)
+    assert_absent(store, TEXTS)
+    assert ["set aside by another process" in record.message for record in caplog.records] == [True]
+
+
+def test_a_shard_that_goes_between_listing_and_reading_is_passed_over(
+    store: SpaceStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [name] = write_rows(store, ["a"])
+    write_rows(store, ["b"])
+    seen = store.pin()
+    shard_path(store, name).unlink()
+    for opened in (store, reopened(store)):
+        monkeypatch.setattr(opened, "pin", lambda: seen)
+        assert_absent(opened, ["a"])
+        assert_held(opened, ["b"])
+        assert sum(len(keys) for keys, _, _ in opened.rows()) == 1
+
+
+def test_a_sound_shard_of_other_vectors_is_set_aside(store: SpaceStore) -> None:
+    write_rows(store, ["b"])
+    keys = text_keys(["a"])
+    for vectors in (np.zeros((1, 4), np.float32), np.zeros((1, 3), np.float16)):
+        data = encode_shard(store.space.id, keys, vectors, tokens_of(keys))
+        write_file(shard_path(store, shard_name(data)), data)
+        assert_absent(store, ["a"])
+        assert not shard_path(store, shard_name(data)).exists()
+
+
+def test_checking_all_finds_the_bad_and_keeps_the_good(store: SpaceStore, cache: VectorCache) -> None:
+    [bad] = write_rows(store, ["a"])
+    write_rows(store, ["b"])
+    assert_held(store, ["a", "b"])  # touched before: checked anew all the same
+    path = shard_path(store, bad)
+    flip_bit(path, at=-1)
+    (store.folder / "space.json").write_text("{}")  # whose damage must not hide that of the shards
+    found = cache.check_all()
+    assert [(space, name) for space, shards in found.items() for name, _ in shards] == [(store.space.id, bad)]
+    assert not path.exists()
+    assert cache.check_all() == {}
+    assert store.check_all() == []
+    assert_held(store, ["b"])
