@@ -125,9 +125,7 @@ class SpaceStore:
         """
         for folder in (self.folder.parent.parent, self.folder.parent, self.folder, self.folder / "shards"):
             make_folder(folder, mode=PRIVATE)
-        if read_description(self.folder)[0] != self.space:
-            content = {"id": self.space.id, "space": self.space.to_dict(), "recorded": recorded or {}}
-            write_json(self.folder / "space.json", content)
+        self.describe(recorded or {})
         return ShardWriter(
             self.folder / "shards",
             self.space.id,
@@ -136,6 +134,12 @@ class SpaceStore:
             flush_bytes=flush_bytes,
             flush_seconds=flush_seconds,
         )
+
+    def describe(self, recorded: dict[str, Any]) -> None:
+        """Write `space.json` where it is missing or damaged; a sound one is left as it is. Raises `StorageError`."""
+        if read_description(self.folder)[0] != self.space:
+            content = {"id": self.space.id, "space": self.space.to_dict(), "recorded": recorded}
+            write_json(self.folder / "space.json", content)
 
     def check_all(self) -> list[tuple[str, str]]:
         """Verify every shard anew; bad ones go to quarantine. Returns (name, reason) of the bad."""

@@ -161,6 +161,9 @@ def embed_texts(
                 f"Vectors just written to {cache.folder} cannot be read back.\n"
                 "Check that disk, or choose another folder with --cache-dir."
             )
+    elif len(first):
+        for store in stores.values():
+            store.describe(recorded_facts(checkpoint, device))  # only if it was lost or damaged
     return Embedded(
         keys=keys,
         tokens=lookups[settings.poolings[0]].tokens[inverse],
@@ -192,7 +195,7 @@ class _Work:
         done = 0
         progress(done, len(missing))
         with contextlib.ExitStack() as stack:
-            facts = recorded_facts(self.encoder)
+            facts = recorded_facts(self.encoder.checkpoint, str(self.encoder.device))
             writers = {p: stack.enter_context(s.writer(recorded=facts)) for p, s in self.stores.items()}
             for start in range(0, len(missing), CHUNK):
                 chunk = missing[start : start + CHUNK]
@@ -219,13 +222,13 @@ class _Work:
             writer.add(self.keys[rows[lacking]], vectors[lacking], counts[lacking])
 
 
-def recorded_facts(encoder: Encoder) -> dict[str, Any]:
+def recorded_facts(checkpoint: Checkpoint, device: str | None) -> dict[str, Any]:
     """Names and versions that `space.json` keeps beside the identity."""
     return {
-        "model": encoder.checkpoint.model,
-        "name": encoder.checkpoint.name,
-        "commit": encoder.checkpoint.commit,
-        "device": str(encoder.device),
+        "model": checkpoint.model,
+        "name": checkpoint.name,
+        "commit": checkpoint.commit,
+        "device": device,
         "backend": "torch",
         "versions": {name: version(name) for name in ("frozenhead", "torch", "transformers", "tokenizers")},
     }

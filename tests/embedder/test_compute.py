@@ -97,6 +97,14 @@ def test_a_second_run_needs_no_encoder_and_gives_the_same_bits(checkpoint: Check
     np.testing.assert_array_equal(vectors(fresh, warm, "mean"), vectors(cache, cold, "mean"))
 
 
+def test_a_warm_run_writes_a_lost_description_anew(checkpoint: Checkpoint, cache: VectorCache) -> None:
+    settings = EmbedSettings(device="cpu")
+    store = embed_texts(checkpoint, TEXTS, settings=settings, cache=cache).stores["pooler"]
+    (store.folder / "space.json").write_text("{")
+    embed_texts(checkpoint, TEXTS, settings=settings, cache=VectorCache(cache.folder), encoder=forbidden)
+    assert [s.space for s in cache.spaces()] == [store.space]
+
+
 def test_one_added_row_runs_one(checkpoint: Checkpoint, cache: VectorCache, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = EmbedSettings(device="cpu")
     embed_texts(checkpoint, TEXTS, settings=settings, cache=cache)
