@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-import frozenhead.corpus
 from frozenhead.corpus import Corpus, CorpusOptions, load_corpus
 from frozenhead.errors import DataError, UsageError
 from tests.corpus.conftest import WriteBytes
@@ -22,26 +21,6 @@ PLAIN = CorpusOptions()
 def rows(count: int, *, label: str = "label", start: int = 0, classes: tuple[str, ...] = ("ham", "spam")) -> bytes:
     lines = [f"text {row},{classes[row % len(classes)]}" for row in range(start, start + count)]
     return "\n".join([f"text,{label}", *lines, ""]).encode()
-
-
-def test_the_room_exports_these_names() -> None:
-    assert frozenhead.corpus.__all__ == [
-        "Columns",
-        "Corpus",
-        "CorpusOptions",
-        "Format",
-        "Table",
-        "check_format",
-        "column_values",
-        "docstring_corpus",
-        "find_columns",
-        "load_corpus",
-        "natural_order",
-        "parse_split",
-        "read_table",
-        "split_rows",
-    ]
-    assert all(hasattr(frozenhead.corpus, name) for name in frozenhead.corpus.__all__)
 
 
 def test_the_room_opens_without_scikit_learn() -> None:

@@ -25,7 +25,11 @@ def test_no_batch_of_several_rows_exceeds_the_budget_with_its_padding(lengths: l
 
 @given(lengths, st.integers(1, 300))
 def test_no_two_neighbouring_batches_would_fit_into_one(lengths: list[int], budget: int) -> None:
-    batches = sorted(token_batches(lengths, budget=budget), key=lambda batch: max(lengths[row] for row in batch))
+    # In the order in which they were cut; of batches of one length the full ones come first.
+    batches = sorted(
+        token_batches(lengths, budget=budget),
+        key=lambda batch: (max(lengths[row] for row in batch), min(lengths[row] for row in batch), -len(batch)),
+    )
     for i in range(len(batches) - 1):
         first_of_next = min(lengths[row] for row in batches[i + 1])
         assert (len(batches[i]) + 1) * first_of_next > budget
