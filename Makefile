@@ -3,16 +3,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all check format clean
+.PHONY: demo test check format clean
 
 demo: $(VENV)/installed
 	$(BIN)/frozenhead demo
 
+# The slow tests as well, as CI does: make test MARKS="not gpu"
+MARKS ?= not slow and not gpu
 test: $(VENV)/installed
-	$(BIN)/pytest -n auto -m "not slow and not gpu"
-
-test-all: $(VENV)/installed
-	$(BIN)/pytest -n auto -m "not gpu"
+	$(BIN)/pytest -n auto -m "$(MARKS)"
 
 check: $(VENV)/installed
 	$(BIN)/ruff check .

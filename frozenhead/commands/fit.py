@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -178,6 +179,7 @@ def _all_inputs(
 ) -> Iterator[_Inputs]:
     """One feature set after the other, so that only one is in memory."""
     if any(head.takes == "vectors" for head in heads.values()):
+        import_module("torch")  # now, so that the first head's seconds are its own
         for name, record in features.items():
             vectors = run_vectors(record, corpus, name=name, cache_dir=options.cache_dir)
             yield _Inputs(feature=name, rows=vectors, record=record)
