@@ -31,6 +31,7 @@ TEXT_FEATURE = "text"  # the feature set of heads that read texts; no encoder's 
 SPLITS = ("train", "val", "test")
 
 _OLD = ".old-"
+_PARTS = {"run.json", "corpus.parquet", "features", "heads", "report.html", "report.json"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +181,11 @@ def check_place(folder: Path) -> None:
     """Raise `UsageError` unless `folder` is new, empty, or a run: nothing else is ever written into."""
     if folder.is_file():
         raise UsageError(f"{folder} is a file; --out takes a folder.")
-    if folder.is_dir() and any(folder.iterdir()) and not Run.is_run(folder):
+    if not folder.is_dir() or Run.is_run(folder):
+        return
+    # A kill in the middle of `create` leaves parts of a run without its run.json: that place is still ours.
+    strange = [p.name for p in folder.iterdir() if p.name not in _PARTS and not p.name.startswith(TEMPORARY_PREFIX)]
+    if strange:
         raise UsageError(f"{folder} holds other files and no run. Choose a new folder with --out.")
 
 

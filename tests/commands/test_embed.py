@@ -118,6 +118,23 @@ def test_a_folder_with_other_files_is_left_alone(make_run: MakeRun, tmp_path: Pa
     assert [p.name for p in (tmp_path / "run").iterdir()] == ["thesis.txt"]
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_run_whose_making_was_killed_can_be_made_again(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overwrite: bool
+) -> None:
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    if overwrite:
+        make_run()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("frozenhead.runs.write_json", killed)
+        make_run(overwrite=overwrite)
+    assert (tmp_path / "run" / "corpus.parquet").exists()
+    make_run()
+    assert len(Run.open(tmp_path / "run").features()) == 1
+
+
 def test_a_run_of_another_format_is_refused_not_misread(make_run: MakeRun, tmp_path: Path) -> None:
     make_run()
     path = tmp_path / "run" / "run.json"
