@@ -127,9 +127,10 @@ def test_a_run_whose_making_was_killed_can_be_made_again(
 
     if overwrite:
         make_run()
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr("frozenhead.runs.write_json", killed)
-        make_run(overwrite=overwrite)
+        with pytest.raises(KeyboardInterrupt):
+            make_run(overwrite=overwrite)
     assert (tmp_path / "run" / "corpus.parquet").exists()
     make_run()
     assert len(Run.open(tmp_path / "run").features()) == 1
