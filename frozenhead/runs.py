@@ -27,10 +27,13 @@ from frozenhead.errors import FormatRefused, RunDamaged, RunNotFound, UsageError
 from frozenhead.files import TEMPORARY_PREFIX, make_folder, storage_errors, temporary_name, write_file, write_json
 
 RUN_FORMAT = 1
+FEATURE_FORMAT = 1
 TEXT_FEATURE = "text"  # the feature set of heads that read texts; no encoder's set is named so, theirs hold a dot
 SPLITS = ("train", "val", "test")
 
 _OLD = ".old-"
+_RUN_KEYS = {"classes", "columns", "corpus_sha256", "sources", "split"}
+_FEATURE_KEYS = {"cache", "encoder", "identity", "lengths", "max_length", "pooling", "shards", "space", "truncation"}
 _PARTS = {"run.json", "corpus.parquet", "features", "heads", "report.html", "report.json"}
 
 
@@ -116,11 +119,7 @@ class Run:
         if not (folder / "run.json").exists():
             raise RunNotFound(f"{folder} is not a run. Make one first: frozenhead embed DATA --out {folder}")
         info = _read_json(folder / "run.json", "frozenhead embed --overwrite")
-        if info.get("format") != RUN_FORMAT:
-            raise FormatRefused(
-                f"{folder} is a run of format {info.get('format')}; this frozenhead reads format {RUN_FORMAT}.\n"
-                "Run `frozenhead embed` into another folder, or use the frozenhead that wrote it."
-            )
+        _check_content(info, RUN_FORMAT, _RUN_KEYS, folder / "run.json")
         return cls(folder, info)
 
     @classmethod
@@ -138,9 +137,12 @@ class Run:
         return frame.astype({"text": object, "label": object, "split": object})
 
     def features(self) -> dict[str, dict[str, Any]]:
-        """Feature sets by name."""
-        paths = sorted(p for p in _entries(self.folder / "features") if p.suffix == ".json")
-        return {path.stem: _read_json(path, "frozenhead embed") for path in paths}
+        """Feature sets by name. Raises `FormatRefused` and `RunDamaged` as `open` does."""
+        paths = [p for p in _entries(self.folder / "features") if p.suffix == ".json" and not p.name.startswith(".")]
+        records = {path.stem: _read_json(path, "frozenhead embed --overwrite") for path in paths}
+        for path, record in zip(paths, records.values(), strict=True):
+            _check_content(record, FEATURE_FORMAT, _FEATURE_KEYS, path)
+        return records
 
     def write_feature(self, name: str, record: dict[str, Any]) -> None:
         """Add or renew a feature set."""
@@ -213,6 +215,17 @@ def _read_json(path: Path, again: str) -> dict[str, Any]:
         if not isinstance(content, dict):
             raise TypeError("it is not a JSON object")
         return content
+
+
+def _check_content(content: dict[str, Any], expected: int, keys: set[str], path: Path) -> None:
+    """Refuse another format, and a file of this format that lacks what the format promises."""
+    if content.get("format") != expected:
+        raise FormatRefused(
+            f"{path} is of format {content.get('format')}; this frozenhead reads format {expected}.\n"
+            "Run `frozenhead embed` into another folder, or use the frozenhead that wrote it."
+        )
+    if lacking := sorted(keys - content.keys()):
+        raise RunDamaged(f"{path} lacks {', '.join(lacking)}. Run `frozenhead embed --overwrite` again.")
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -20,9 +20,8 @@ from frozenhead.embedder import Checkpoint, find_checkpoint, space_of
 from frozenhead.embedder.pooling import Pooling
 from frozenhead.errors import UsageError
 from frozenhead.report.metrics import balanced_weights
-from frozenhead.runs import SPLITS, Run, check_place
+from frozenhead.runs import FEATURE_FORMAT, SPLITS, Run, check_place
 
-FEATURE_FORMAT = 1
 UNLABELLED = ""
 
 _VERSIONS = ("frozenhead", "torch", "transformers", "tokenizers", "safetensors", "scikit-learn", "numpy", "pandas")

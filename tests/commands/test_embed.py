@@ -146,6 +146,19 @@ def test_a_run_of_another_format_is_refused_not_misread(make_run: MakeRun, tmp_p
         make_run()
 
 
+@pytest.mark.parametrize("key", ["shards", "cache", "identity", "lengths"])
+def test_a_feature_file_that_lacks_a_field_is_damage(run: Path, key: str) -> None:
+    path = run / "features" / "tiny-bert.mean.json"
+    content = json.loads(path.read_text())
+    del content[key]
+    path.write_text(json.dumps(content))
+    with pytest.raises(RunDamaged, match=key):
+        Run.open(run).features()
+    path.write_text(json.dumps({**content, "format": 2}))
+    with pytest.raises(FormatRefused, match="format 2"):
+        Run.open(run).features()
+
+
 @pytest.mark.parametrize("name", ["run.json", "corpus.parquet"])
 def test_a_damaged_run_is_noticed(run: Path, name: str) -> None:
     content = bytearray((run / name).read_bytes())
