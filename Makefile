@@ -24,7 +24,7 @@ format: $(VENV)/installed
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) frozenhead-demo runs build dist
+	rm -rf $(VENV) frozenhead-demo build dist
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "frozenhead needs Python 3.11 or newer; name one with: make PYTHON=python3.12")'

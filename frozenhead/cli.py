@@ -5,6 +5,7 @@ torch, transformers, pandas and scikit-learn are imported by the commands, insid
 """
 
 import contextlib
+import io
 import shlex
 import sys
 from contextvars import ContextVar
@@ -337,7 +338,7 @@ def verify(
 
 
 @cache_app.command("ls")
-def cache_ls(cache_dir: CacheDir = None, as_json: Json = False) -> None:
+def cache_ls(cache_dir: CacheDir = None, as_json: Json = False, quiet: Quiet = False) -> None:  # noqa: ARG001
     """List the spaces."""
     from frozenhead.commands.caches import list_spaces
 
@@ -345,7 +346,7 @@ def cache_ls(cache_dir: CacheDir = None, as_json: Json = False) -> None:
     if as_json:
         print_json(result)
         return
-    names = ("encoder", "pooling", "max_length", "precision", "dim", "rows", "shards", "bytes")
+    names = ("encoder", "pooling", "max_length", "dim", "rows", "shards", "bytes")
     rows = [(s["id"][:12], *("?" if s[n] is None else s[n] for n in names)) for s in result["spaces"]]
     if rows:
         print_renderables(
@@ -355,7 +356,7 @@ def cache_ls(cache_dir: CacheDir = None, as_json: Json = False) -> None:
 
 
 @cache_app.command("verify")
-def cache_verify(cache_dir: CacheDir = None, as_json: Json = False) -> None:
+def cache_verify(cache_dir: CacheDir = None, as_json: Json = False, quiet: Quiet = False) -> None:  # noqa: ARG001
     """Hash every shard; set bad ones aside."""
     from frozenhead.commands.caches import verify_shards
 
@@ -377,6 +378,7 @@ def cache_prune(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would go.")] = False,
     cache_dir: CacheDir = None,
     as_json: Json = False,
+    quiet: Quiet = False,  # noqa: ARG001
 ) -> None:
     """Remove leavings of stopped processes, quarantined files, and spaces you name."""
     from frozenhead.commands.caches import prune
@@ -391,11 +393,15 @@ def cache_prune(
 
 
 @cache_app.command("path")
-def cache_path(cache_dir: CacheDir = None) -> None:
+def cache_path(cache_dir: CacheDir = None, as_json: Json = False, quiet: Quiet = False) -> None:  # noqa: ARG001
     """Print the cache folder."""
-    from frozenhead.cache import VectorCache
+    from frozenhead.cache import default_folder
 
-    print_lines([str(VectorCache(cache_dir).folder)])
+    folder = str(cache_dir or default_folder())
+    if as_json:
+        print_json({"folder": folder})
+    else:
+        print_lines([folder])
 
 
 @cache_app.command("export")
@@ -404,6 +410,7 @@ def cache_export(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="A .parquet file.")],
     cache_dir: CacheDir = None,
     as_json: Json = False,
+    quiet: Quiet = False,  # noqa: ARG001
 ) -> None:
     """Write a space's keys and vectors as Parquet."""
     from frozenhead.commands.caches import export
@@ -443,6 +450,9 @@ def main() -> None:
 
 def _run(words: list[str]) -> int:
     _words.set(words)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a label that the terminal cannot show is no crash
     stop_on_signals()
     listen_to_library()
     try:

@@ -98,6 +98,15 @@ def make_folder(path: Path, *, mode: int = 0o777) -> None:
             sync_folder(folder.parent)
 
 
+def check_writable(folder: Path) -> None:
+    """Create `folder` and try to write into it: better now than after an hour's work. Raises `StorageError`."""
+    make_folder(folder)
+    probe = folder / temporary_name()
+    with storage_errors(folder, "write into"):
+        probe.touch()
+        probe.unlink()
+
+
 def canonical_json(value: Any) -> bytes:
     """One byte string per value: sorted keys, no spaces, UTF-8, no NaN. What is hashed is written so."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

@@ -13,18 +13,21 @@ Every file is written beside and renamed. Imports files and errors only.
 import hashlib
 import io
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
 from frozenhead.errors import FormatRefused, RunDamaged, RunNotFound, UsageError
 from frozenhead.files import TEMPORARY_PREFIX, make_folder, storage_errors, temporary_name, write_file, write_json
+
+logger = logging.getLogger(__name__)
 
 RUN_FORMAT = 1
 FEATURE_FORMAT = 1
@@ -32,8 +35,12 @@ TEXT_FEATURE = "text"  # the feature set of heads that read texts; no encoder's 
 SPLITS = ("train", "val", "test")
 
 _OLD = ".old-"
-_RUN_KEYS = {"classes", "columns", "corpus_sha256", "sources", "split"}
-_FEATURE_KEYS = {"cache", "encoder", "identity", "lengths", "max_length", "pooling", "shards", "space", "truncation"}
+_EMBED_AGAIN = "the same frozenhead embed command"
+_RUN_KEYS: dict[str, type] = {"classes": list, "columns": dict, "corpus_sha256": str, "sources": list, "split": dict}
+_FEATURE_KEYS: dict[str, type] = {
+    "cache": str, "encoder": dict, "identity": dict, "lengths": dict, "max_length": int, "pooling": str,
+    "shards": list, "space": str, "truncation": dict,
+}  # fmt: skip
 _PARTS = {"run.json", "corpus.parquet", "features", "heads", "report.html", "report.json"}
 
 
@@ -45,13 +52,15 @@ class StoredHead:
     head: str
     folder: Path
 
-    def description(self) -> dict[str, Any]:
-        """`head.json`."""
-        return _read_json(self.folder / "head.json", "frozenhead fit")
-
     def metrics(self) -> dict[str, Any]:
-        """`metrics.json`."""
-        return _read_json(self.folder / "metrics.json", "frozenhead fit")
+        """`metrics.json`: score blocks `val` and `test`, None where the split has no rows."""
+        with reading(self.folder / "metrics.json", "frozenhead fit") as path:
+            content = json.loads(path.read_bytes())
+            for split in ("val", "test"):
+                block = content[split]
+                if block is not None and not all(isinstance(block[k], int | float) for k in ("macro_f1", "log_loss")):
+                    raise TypeError(f"the scores of {split} are no numbers")
+        return dict(content)
 
     def history(self) -> list[dict[str, Any]]:
         """`history.jsonl`: one entry per epoch."""
@@ -119,7 +128,7 @@ class Run:
         if not (folder / "run.json").exists():
             raise RunNotFound(f"{folder} is not a run. Make one first: frozenhead embed DATA --out {folder}")
         info = _read_json(folder / "run.json", "frozenhead embed --overwrite")
-        _check_content(info, RUN_FORMAT, _RUN_KEYS, folder / "run.json")
+        _check_content(info, RUN_FORMAT, _RUN_KEYS, folder / "run.json", "frozenhead embed --overwrite")
         return cls(folder, info)
 
     @classmethod
@@ -136,12 +145,20 @@ class Run:
             frame = pd.read_parquet(io.BytesIO(data))
         return frame.astype({"text": object, "label": object, "split": object})
 
-    def features(self) -> dict[str, dict[str, Any]]:
-        """Feature sets by name. Raises `FormatRefused` and `RunDamaged` as `open` does."""
-        paths = [p for p in _entries(self.folder / "features") if p.suffix == ".json" and not p.name.startswith(".")]
-        records = {path.stem: _read_json(path, "frozenhead embed --overwrite") for path in paths}
-        for path, record in zip(paths, records.values(), strict=True):
-            _check_content(record, FEATURE_FORMAT, _FEATURE_KEYS, path)
+    def features(self, *, damaged: Literal["raise", "skip"] = "raise") -> dict[str, dict[str, Any]]:
+        """Feature sets by name. Raises `FormatRefused` and, unless `damaged` says to skip, `RunDamaged`."""
+        records = {}
+        for path in _entries(self.folder / "features"):
+            if path.suffix != ".json" or path.name.startswith("."):
+                continue
+            try:
+                record = _read_json(path, _EMBED_AGAIN)
+                _check_content(record, FEATURE_FORMAT, _FEATURE_KEYS, path, _EMBED_AGAIN)
+            except RunDamaged:
+                if damaged == "raise":
+                    raise
+                continue
+            records[path.stem] = record
         return records
 
     def write_feature(self, name: str, record: dict[str, Any]) -> None:
@@ -153,10 +170,13 @@ class Run:
         """Trained heads, by feature set and name."""
         stored = []
         for feature in _entries(self.folder / "heads"):
-            names = {p.name.removeprefix(_OLD) for p in _entries(feature) if not p.name.startswith(TEMPORARY_PREFIX)}
-            for head in sorted(names):
+            names = {p.name.removeprefix(_OLD) for p in _entries(feature) if p.is_dir()}
+            for head in sorted(name for name in names if not name.startswith(".")):
                 # A kill between the two renames of `new_head` leaves the old folder under its other name.
                 folder = feature / head if (feature / head).exists() else feature / f"{_OLD}{head}"
+                if not (folder / "head.json").exists():
+                    logger.warning("%s holds no head.json: it is passed over", folder)
+                    continue
                 stored.append(StoredHead(feature=feature.name, head=head, folder=folder))
         return stored
 
@@ -217,15 +237,15 @@ def _read_json(path: Path, again: str) -> dict[str, Any]:
         return content
 
 
-def _check_content(content: dict[str, Any], expected: int, keys: set[str], path: Path) -> None:
+def _check_content(content: dict[str, Any], expected: int, keys: dict[str, type], path: Path, again: str) -> None:
     """Refuse another format, and a file of this format that lacks what the format promises."""
     if content.get("format") != expected:
         raise FormatRefused(
             f"{path} is of format {content.get('format')}; this frozenhead reads format {expected}.\n"
             "Run `frozenhead embed` into another folder, or use the frozenhead that wrote it."
         )
-    if lacking := sorted(keys - content.keys()):
-        raise RunDamaged(f"{path} lacks {', '.join(lacking)}. Run `frozenhead embed --overwrite` again.")
+    if lacking := [key for key, kind in keys.items() if not isinstance(content.get(key), kind)]:
+        raise RunDamaged(f"{path} lacks {', '.join(lacking)}, or has another kind of value there. Run `{again}`.")
 
 
 def _entries(folder: Path) -> list[Path]:

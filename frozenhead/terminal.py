@@ -160,15 +160,19 @@ def verdict_lines(result: Mapping[str, Any]) -> list[str]:
         v, t = proof["vectors"], proof["training"]
         lines += [
             f"{proof['feature']}",
-            f"  vectors   {v['rows']} rows one by one: largest difference {v['largest_difference']:.2e} "
+            f"  vectors   {v['rows']} rows one by one: largest difference {_size(v['largest_difference'])} "
             f"(tolerance {v['tolerance']:.0e}) {_verdict(v)}",
-            f"  losses    {t['steps']} training steps: largest difference {t['largest_loss_difference']:.2e} "
+            f"  losses    {t['steps']} training steps: largest difference {_size(t['largest_loss_difference'])} "
             f"(tolerance {t['tolerance']:.0e}) {_verdict(t)}",
-            f"  weights   after them: largest difference {t['largest_weight_difference']:.2e} "
+            f"  weights   after them: largest difference {_size(t['largest_weight_difference'])} "
             f"(tolerance {t['tolerance']:.0e}) {_verdict(t)}",
             f"  encoder   the same bits before and after: {'yes' if proof['encoder_unchanged'] else 'NO'}",
         ]
     return [*lines, f"verdict: {'passed' if result['passed'] else 'FAILED'}"]
+
+
+def _size(difference: float | None) -> str:
+    return "not finite" if difference is None else f"{difference:.2e}"
 
 
 def _verdict(part: Mapping[str, Any]) -> str:

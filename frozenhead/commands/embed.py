@@ -19,6 +19,7 @@ from frozenhead.corpus import Corpus, load_corpus
 from frozenhead.embedder import Checkpoint, find_checkpoint, space_of
 from frozenhead.embedder.pooling import Pooling
 from frozenhead.errors import UsageError
+from frozenhead.files import check_writable
 from frozenhead.report.metrics import balanced_weights
 from frozenhead.runs import FEATURE_FORMAT, SPLITS, Run, check_place
 
@@ -53,9 +54,10 @@ def embed(options: EmbedOptions, voice: Voice | None = None) -> dict[str, Any]:
     names = _feature_names(options, checkpoint, run)
     if options.dry_run:
         return _dry_run(options, corpus, checkpoint, cache, frame)
-    if run is None:
-        run = Run.create(options.out, info=_run_info(options, corpus), corpus=frame)
+    check_writable(options.out)
     embedded = embed_aloud(checkpoint, frame["text"].tolist(), settings=options.settings, cache=cache, voice=voice)
+    if run is None:  # only now: until the vectors are there, --overwrite has taken nothing away
+        run = Run.create(options.out, info=_run_info(options, corpus), corpus=frame)
     records = {}
     for pooling, name in names.items():
         store = embedded.stores[pooling]
@@ -88,7 +90,7 @@ def _key_column(texts: "pd.Series[str]") -> list[bytes]:
 
 def _same_run(options: EmbedOptions, frame: pd.DataFrame) -> Run | None:
     """The run that stands in `out` if it holds these very rows; None if there is none or it is to be replaced."""
-    if not Run.is_run(options.out) or (options.overwrite and not options.dry_run):
+    if options.overwrite or not Run.is_run(options.out):
         return None
     run = Run.open(options.out)
     stored = run.corpus()
@@ -107,7 +109,7 @@ def _same_run(options: EmbedOptions, frame: pd.DataFrame) -> Run | None:
 
 def _feature_names(options: EmbedOptions, checkpoint: Checkpoint, run: Run | None) -> dict[Pooling, str]:
     """Name of the feature set of each pooling; a name that means another space in this run is refused."""
-    there = run.features() if run else {}
+    there = run.features(damaged="skip") if run else {}  # a damaged one is about to be written anew
     names: dict[Pooling, str] = {}
     for pooling in options.settings.poolings:
         space = space_of(checkpoint, pooling, options.settings)

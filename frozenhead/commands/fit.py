@@ -1,6 +1,7 @@
 """`fit`: train heads on the vectors that a run has pinned, and keep what they predict."""
 
 import json
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -121,8 +122,12 @@ def _make_heads(options: FitOptions) -> dict[str, Head]:
     for assignment in options.sets:
         key, equals, value = assignment.partition("=")
         target, _, option = key.strip().rpartition(".")
+        if not equals:
+            raise UsageError(f"--set {assignment!r}: give NAME=VALUE, or HEAD.NAME=VALUE.")
+        if target and target not in own:
+            raise UsageError(f"--set {assignment!r}: {target} is none of the heads to train: {', '.join(names)}.")
         takers = [name for name in names if option in head_options(name) and target in ("", name)]
-        if not equals or not takers:
+        if not takers:
             known = {o: None for name in names for o in head_options(name) if target in ("", name)}
             raise UsageError(
                 f"--set {assignment!r}: no option {key.strip()!r} in {', '.join(names)}{nearest(option, known)}.\n"
@@ -137,7 +142,10 @@ def _make_heads(options: FitOptions) -> dict[str, Head]:
 def _parse_value(assignment: str, value: str, default: Any) -> Any:
     """`value` as the type of the option's default."""
     try:
-        return type(default)(value.strip())
+        parsed = type(default)(value.strip())
+        if isinstance(parsed, float) and not math.isfinite(parsed):
+            raise ValueError("it is not finite")
+        return parsed
     except ValueError as error:
         kind = {int: "a whole number", float: "a number"}.get(type(default), "another value")
         raise UsageError(f"--set {assignment!r}: expected {kind}, such as {default}.") from error
@@ -156,7 +164,7 @@ def _class_weight(given: str) -> Any:
             f"{given} is not JSON: {error}. Expected an object, such as {{'ham': 1, 'spam': 6}}."
         ) from error
     if not isinstance(weights, dict) or not all(isinstance(w, int | float) for w in weights.values()):
-        raise DataError(f"{given} must be a JSON object of label to number, such as {{'ham': 1, 'spam': 6}}.")
+        raise DataError(f'{given} must be a JSON object of label to number, such as {{"ham": 1, "spam": 6}}.')
     return weights
 
 

@@ -8,6 +8,8 @@ from frozenhead.corpus import CorpusOptions
 from frozenhead.embedder import EmbedSettings
 from frozenhead.errors import UsageError
 
+LONGEST_NAME = 64  # it becomes a file name
+
 DEFAULT_MODEL = "minilm"
 
 # What the published notebook fixes; options given by name win over it.
@@ -65,6 +67,8 @@ class EmbedOptions:
     command: str = "frozenhead embed"
 
     def __post_init__(self) -> None:
+        if self.name is not None and len(self.name) > LONGEST_NAME:
+            raise UsageError(f"--name has {len(self.name)} characters; at most {LONGEST_NAME}.")
         if self.name is not None and not self.name.replace("-", "").replace("_", "").isalnum():
             raise UsageError(f"--name {self.name!r}: use letters, digits, - and _ only.")
 

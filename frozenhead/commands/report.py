@@ -5,6 +5,7 @@ from typing import Any
 
 from frozenhead.errors import DataError
 from frozenhead.files import write_file, write_json
+from frozenhead.heads.saving import read_description
 from frozenhead.report import HeadEvidence, draw, gather, render
 from frozenhead.runs import Run, StoredHead
 
@@ -35,7 +36,7 @@ def report(folder: Path) -> dict[str, Any]:
 
 
 def _evidence(stored: StoredHead) -> HeadEvidence:
-    info = stored.description()
+    info = read_description(stored.folder)
     weights = dict(zip(info["classes"], info["class_weights"], strict=True))
     return HeadEvidence(
         feature=stored.feature,

@@ -59,6 +59,8 @@ class VerifyOptions:
     def __post_init__(self) -> None:
         if self.sample < 1 or self.steps < 1:
             raise UsageError(f"--sample and --steps must be at least 1, got {self.sample} and {self.steps}.")
+        if self.seed < 0:
+            raise UsageError(f"--seed is {self.seed}; it must not be negative.")
 
 
 def verify(options: VerifyOptions, voice: Voice | None = None) -> dict[str, Any]:
@@ -125,17 +127,16 @@ class _Proof:
 
         rng = np.random.default_rng(self.options.seed)
         rows = rng.choice(len(self.texts), min(self.options.sample, len(self.texts)), replace=False)
-        largest, where = 0.0, int(rows[0])
+        differences = []
         for done, row in enumerate(rows.tolist(), start=1):
             with torch.no_grad():
                 plain = self._encode([row]).numpy()[0]  # (D,)
-            difference = float(np.abs(plain - self.vectors[row]).max())
-            if not difference <= largest:  # also true of NaN
-                largest, where = difference, row
+            differences.append(np.abs(plain - self.vectors[row]).max())
             progress(done, total)
+        where, largest = int(rows[np.argmax(differences)]), np.max(differences)  # both give NaN its way
         return {
             "rows": len(rows),
-            "largest_difference": largest,
+            "largest_difference": _finite(largest),
             "row": where,
             "tolerance": VECTOR_TOLERANCE,
             "passed": bool(largest <= VECTOR_TOLERANCE),
@@ -149,21 +150,21 @@ class _Proof:
         weights = class_weights("balanced", classes, codes)
         cached, through = (self._trainer(len(classes), weights) for _ in range(2))
         vectors, targets = torch.from_numpy(self.vectors[train]), torch.from_numpy(codes)
-        largest_loss = 0.0
+        losses = []
         batches = _endless(cached, len(train))
         twin_batches = _endless(through, len(train))
         for step in range(1, self.options.steps + 1):
             rows, twin_rows = next(batches), next(twin_batches)
             loss = cached.step(vectors[rows], targets[rows])
             twin = through.step(self._encode(train[twin_rows.numpy()].tolist()), targets[twin_rows])
-            largest_loss = max(largest_loss, abs(loss - twin))
+            losses.append(abs(loss - twin))
             progress(total - self.options.steps + step, total)
         pairs = zip(cached.snapshot(), through.snapshot(), strict=True)
-        largest_weight = max(float(np.abs(a - b).max()) for a, b in pairs)
+        largest_loss, largest_weight = np.max(losses), np.max([np.abs(a - b).max() for a, b in pairs])
         return {
             "steps": self.options.steps,
-            "largest_loss_difference": largest_loss,
-            "largest_weight_difference": largest_weight,
+            "largest_loss_difference": _finite(largest_loss),
+            "largest_weight_difference": _finite(largest_weight),
             "tolerance": TRAINING_TOLERANCE,
             "passed": bool(largest_loss <= TRAINING_TOLERANCE and largest_weight <= TRAINING_TOLERANCE),
         }
@@ -175,6 +176,11 @@ class _Proof:
     def _trainer(self, n_classes: int, weights: NDArray[np.float64]) -> Trainer:
         settings = TrainingSettings(seed=self.options.seed)
         return Trainer(dim=self.space.dim, n_classes=n_classes, weights=weights, settings=settings)
+
+
+def _finite(value: Any) -> float | None:
+    """A difference as JSON can hold it: None for NaN and infinity, which are never within a tolerance."""
+    return float(value) if np.isfinite(value) else None
 
 
 def _endless(trainer: Trainer, n: int) -> Any:

@@ -21,6 +21,9 @@ WEIGHTS_INDEX = "model.safetensors.index.json"
 # Every file that a tokenizer may read. More than one tokenizer needs, so that none is missed.
 _TOKENIZER_FILE = re.compile(r"(tokenizer|vocab|merges|special_tokens_map|added_tokens|bpe).*|.*\.model")
 
+_POOLER_WEIGHT = re.compile(r"(.*\.)?pooler\.(dense\.)?weight")  # BERT's and ELECTRA's; ALBERT's has no `dense`
+_VOCABULARY_FILE = re.compile(r"tokenizer\.json|vocab\..*|bpe\.codes|.*\.model")
+
 # Models whose first position is padding_idx + 1, so that two positions are never used.
 _OFFSET_POSITIONS = {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer", "data2vec-text"}
 
@@ -102,6 +105,7 @@ def read_checkpoint(folder: Path, *, model: str, revision: str | None = None, co
     if config.get("is_encoder_decoder"):
         raise EncoderUnfit(f"{model} is an encoder-decoder; frozenhead needs a BERT-like encoder. Try minilm.")
     weights = weight_files(folder, model)
+    _check_vocabulary(folder, model)
     try:
         files = tuple((name, _sha256(folder / name)) for name in identity_files(folder, weights))
         has_pooler = any(_has_pooler(folder / name) for name in weights)
@@ -125,7 +129,8 @@ def weight_files(folder: Path, model: str) -> list[str]:
     if (folder / WEIGHTS).exists():
         return [WEIGHTS]
     if (folder / WEIGHTS_INDEX).exists():
-        names = sorted(set(_read_json(folder / WEIGHTS_INDEX, model).get("weight_map", {}).values()))
+        weight_map = _read_json(folder / WEIGHTS_INDEX, model).get("weight_map")
+        names = sorted({str(name) for name in weight_map.values()}) if isinstance(weight_map, dict) else []
         if names and all(Path(name).name == name and (folder / name).exists() for name in names):
             return names
         raise EncoderUnfit(f"{folder / WEIGHTS_INDEX} names files that are not there. Download the checkpoint again.")
@@ -137,6 +142,15 @@ def weight_files(folder: Path, model: str) -> list[str]:
             "and call save_pretrained()."
         )
     raise EncoderUnfit(f"{folder} holds no model.safetensors. --model takes minilm, a hub id, or a checkpoint folder.")
+
+
+def _check_vocabulary(folder: Path, model: str) -> None:
+    """Refuse a folder without a vocabulary: transformers would make an empty one, and every word would be [UNK]."""
+    if not any(p.is_file() and _VOCABULARY_FILE.fullmatch(p.name) for p in folder.iterdir()):
+        raise EncoderUnfit(
+            f"{model} has no tokenizer files (tokenizer.json, vocab.txt, ...): every text would be unknown words.\n"
+            "Copy or download the tokenizer's files of the same checkpoint into its folder."
+        )
 
 
 def identity_files(folder: Path, weights: list[str]) -> list[str]:
@@ -179,7 +193,9 @@ def _has_pooler(path: Path) -> bool:
         if length > path.stat().st_size:
             raise ValueError(f"{path.name} is cut short")
         header = json.loads(file.read(length))
-    return any(name.endswith("pooler.dense.weight") for name in header)
+    if not isinstance(header, dict):
+        raise ValueError(f"the header of {path.name} is not an object")
+    return any(_POOLER_WEIGHT.fullmatch(name) for name in header)
 
 
 def _dim(config: dict[str, Any], model: str) -> int:

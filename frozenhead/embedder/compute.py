@@ -4,6 +4,7 @@ One forward pass serves all the poolings asked for. A text that stands twice is 
 """
 
 import contextlib
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,10 +19,12 @@ from frozenhead.embedder.batching import token_batches
 from frozenhead.embedder.checkpoint import Checkpoint
 from frozenhead.embedder.encoder import Encoder
 from frozenhead.embedder.pooling import POOLINGS, Pooling
-from frozenhead.errors import CacheDamaged, UsageError
+from frozenhead.errors import CacheDamaged, EncoderUnfit, UsageError
 
 # Texts tokenised and sorted by length at a time: long enough to fill batches of one length, short in memory.
 CHUNK = 16384
+
+_DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]+)?")
 
 Progress = Callable[[int, int], None]
 """Called with (texts done, texts to do) after each batch, and once before the first."""
@@ -67,6 +70,8 @@ class EmbedSettings:
             raise UsageError(f"Precision {self.precision!r}: this version computes in fp32; choose auto or fp32.")
         if self.backend not in ("auto", "torch"):
             raise UsageError(f"Backend {self.backend!r}: this version has torch; choose auto or torch.")
+        if not _DEVICE.fullmatch(self.device):
+            raise UsageError(f"Device {self.device!r} is none of auto, cpu, cuda, cuda:N.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,6 +223,12 @@ class _Work:
         counts: NDArray[np.int32],
     ) -> None:
         """Only the rows this space lacks: another pooling of the same text may be there already."""
+        if not np.isfinite(vectors).all():
+            raise EncoderUnfit(
+                f"{self.encoder.checkpoint.model} gave a vector that is not finite (NaN or infinity) for "
+                f"{self.texts[rows[int(np.isfinite(vectors).all(axis=1).argmin())]][:60]!r}.\n"
+                "Its weights may be damaged: download the checkpoint again."
+            )
         if lacking.any():
             writer.add(self.keys[rows[lacking]], vectors[lacking], counts[lacking])
 

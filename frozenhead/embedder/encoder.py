@@ -6,7 +6,7 @@ Loads torch and transformers when an `Encoder` is made, not when this module is 
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,6 @@ from frozenhead.errors import EncoderUnfit, UsageError
 
 if TYPE_CHECKING:
     import torch
-
-Precision = Literal["fp32"]
 
 # Tokens of one batch, padding included; measured on 2 cores in benchmarks/RESULTS.md.
 CPU_TOKEN_BUDGET = 2048
@@ -108,6 +106,11 @@ class Encoder:
         """Vectors (B, D) float32 of one batch, for each pooling, from one forward pass."""
         import torch
 
+        if "pooler" in poolings and not self.model.has_trained_pooler:
+            raise EncoderUnfit(
+                f"{self.checkpoint.model}: its architecture has no pooler with trained weights.\n"
+                "Use --pooling cls (the last state of [CLS]) or --pooling mean."
+            )
         with torch.inference_mode():
             inputs = {name: t.to(self.device) for name, t in self._pad(rows).items()}  # (B, T) each
             output = self.model(**inputs)
@@ -134,6 +137,7 @@ class Encoder:
 def load_pretrained(checkpoint: Checkpoint) -> tuple[Any, Any]:
     """The model (eval mode, float32, frozen, on the CPU) and its tokenizer, from the checkpoint's folder alone."""
     import torch
+    from huggingface_hub.errors import HFValidationError, StrictDataclassError
     from safetensors import SafetensorError
     from transformers import AutoModel, AutoTokenizer
 
@@ -147,9 +151,25 @@ def load_pretrained(checkpoint: Checkpoint) -> tuple[Any, Any]:
             model, info = AutoModel.from_pretrained(
                 checkpoint.folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **local
             )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+    # A config that does not fit raises nearly anything here; whatever it is, this checkpoint cannot be loaded.
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        AssertionError,
+        RuntimeError,
+        ImportError,
+        SafetensorError,
+        HFValidationError,
+        StrictDataclassError,
+    ) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise EncoderUnfit(f"transformers cannot load {checkpoint.model}: {reason}") from error
+        raise EncoderUnfit(
+            f"transformers cannot load {checkpoint.model}: {reason}\n"
+            "Its files may not belong together: copy or download the checkpoint again."
+        ) from error
     missing = sorted(name for name in info["missing_keys"] if "pooler" not in name)
     if missing or info["mismatched_keys"]:
         names_shown = ", ".join((missing or sorted(str(k) for k in info["mismatched_keys"]))[:3])
@@ -157,10 +177,27 @@ def load_pretrained(checkpoint: Checkpoint) -> tuple[Any, Any]:
             f"{checkpoint.model} lacks weights of its own architecture ({names_shown}, ...): "
             "they would be random. Download the checkpoint again."
         )
+    _check_tokenizer(model, tokenizer, checkpoint)
+    model.has_trained_pooler = getattr(model, "pooler", None) is not None and not any(
+        "pooler" in name for name in info["missing_keys"]
+    )
     if file_signatures(checkpoint.folder, names) != before:
         raise EncoderUnfit(f"The files of {checkpoint.folder} changed while they were read. Run the command again.")
     model.requires_grad_(requires_grad=False)
     return model.eval(), tokenizer
+
+
+def _check_tokenizer(model: Any, tokenizer: Any, checkpoint: Checkpoint) -> None:
+    """Refuse a tokenizer that knows no words, or whose ids the model has no embedding for."""
+    vocabulary = tokenizer.get_vocab()
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(set(vocabulary) - set(tokenizer.all_special_tokens)) == 0:
+        raise EncoderUnfit(f"The tokenizer of {checkpoint.model} knows no words. Copy or download its files again.")
+    if max(vocabulary.values()) >= rows:
+        raise EncoderUnfit(
+            f"The tokenizer of {checkpoint.model} gives ids up to {max(vocabulary.values())}, but the model has "
+            f"{rows} embeddings: they belong to different checkpoints. Download both again."
+        )
 
 
 @contextlib.contextmanager

@@ -74,7 +74,9 @@ def load_head(folder: Path) -> Head:
         if isinstance(params.get("class_weight"), dict):  # JSON made its keys strings; a mapping names every class
             params["class_weight"] = dict(zip(description["classes"], description["class_weights"], strict=True))
         head = HEADS[description["head"]](**params)
-        head.classes_ = np.array(description["classes"])
+        labels = description["classes"]
+        # numpy's own strings drop a trailing NUL; objects keep every label as it is
+        head.classes_ = np.array(labels, object if all(isinstance(label, str) for label in labels) else None)
         head.class_weights_ = np.array(description["class_weights"], np.float64)
         head.best_epoch_, head.history_ = description["best_epoch"], []
         weights = (folder / WEIGHTS).read_bytes()
