@@ -10,11 +10,11 @@ import shlex
 import sys
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from frozenhead.errors import FrozenheadError, ProofFailed, StorageError, UsageError
+from frozenhead.errors import DataError, FrozenheadError, ProofFailed, StorageError, UsageError
 from frozenhead.signals import Stopped, stop_on_signals
 from frozenhead.terminal import (
     TerminalVoice,
@@ -58,6 +58,10 @@ CacheDir = Annotated[
     typer.Option(
         "--cache-dir", metavar="DIR", help="The cache; default FROZENHEAD_CACHE_DIR or the user's cache folder."
     ),
+]
+RunCacheDir = Annotated[
+    Path | None,
+    typer.Option("--cache-dir", metavar="DIR", help="The cache, if it moved since embed; default the run's."),
 ]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The run folder that embed made.")]
 Features = Annotated[str, typer.Option("--features", metavar="NAMES", help="Feature sets, comma-separated, or all.")]
@@ -219,7 +223,7 @@ def fit(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of weights, order and dropout.")] = 2018,
     jobs: Annotated[int, typer.Option("--jobs", help="Heads trained at the same time.")] = 1,
-    cache_dir: CacheDir = None,
+    cache_dir: RunCacheDir = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -234,6 +238,7 @@ def fit(
     result = run_fit(options, TerminalVoice(quiet=quiet))
     if as_json:
         print_json(result)
+        _warn_of_failed(result)
         return
     rows = [
         (
@@ -247,6 +252,15 @@ def fit(
     titles = ("features", "head", "val accuracy", "val macro F1", "seconds")
     print_renderables([plain_table(titles, rows, right=titles[2:])])
     print_lines([f"next: frozenhead report {shlex.quote(str(run))}"])
+    _warn_of_failed(result)
+
+
+def _warn_of_failed(result: dict[str, Any]) -> None:
+    """Say which heads could not be trained; the command then ends with the exit code of bad data."""
+    for one in result["failed"]:
+        print_notice(f"warning: {one['head']} on {one['feature']} was not trained: {one['error']}")
+    if result["failed"]:
+        raise typer.Exit(DataError.exit_code)
 
 
 @app.command()
@@ -281,7 +295,7 @@ def predict(
     file_format: Format = None,
     encoding: Encoding = "utf-8",
     delimiter: Delimiter = None,
-    cache_dir: CacheDir = None,
+    cache_dir: RunCacheDir = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -314,7 +328,7 @@ def verify(
     steps: Annotated[int, typer.Option("--steps", help="Training steps compared.")] = 50,
     seed: Annotated[int, typer.Option("--seed", help="Of the sample and the training.")] = 2018,
     device: Device = "auto",
-    cache_dir: CacheDir = None,
+    cache_dir: RunCacheDir = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:

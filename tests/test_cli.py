@@ -130,6 +130,28 @@ def test_the_whole_path(frozenhead: Command, embed: Command, table: Path, tmp_pa
     assert frozenhead("cache", "verify").returncode == 0
 
 
+def test_cache_verify_of_a_damaged_cache_is_exit_5(frozenhead: Command, embed: Command, table: Path) -> None:
+    embed(table)
+    shard = next(Path(os.environ["FROZENHEAD_CACHE_DIR"]).glob("v1/*/shards/*.safetensors"))
+    shard.write_bytes(shard.read_bytes()[:-1])
+    done = frozenhead("cache", "verify")
+    assert done.returncode == 5
+    assert shard.stem[:12] in done.stdout
+    assert frozenhead("cache", "verify", "--json", "--quiet").returncode == 0  # it was set aside
+
+
+def test_a_head_that_cannot_learn_does_not_stop_the_others(frozenhead: Command, embed: Command, tmp_path: Path) -> None:
+    path = tmp_path / "punctuation.csv"
+    rows = "".join(f"{'!' * n},a\n{'?' * n},b\n" for n in range(1, 21))
+    path.write_text("text,label\n" + rows)
+    embed(path)
+    done = frozenhead("fit", tmp_path / "run", "--head", "all", "--set", "epochs=2")
+    assert done.returncode == 3
+    assert "tfidf on text was not trained" in done.stderr
+    assert "majority" in done.stdout
+    assert (tmp_path / "run" / "heads" / "text" / "majority" / "head.json").exists()
+
+
 def test_verify_fails_with_its_own_exit_code(frozenhead: Command, embed: Command, table: Path, tmp_path: Path) -> None:
     from tests.commands.test_verify import off_by_little, replace_vectors
 
@@ -202,6 +224,8 @@ def test_a_label_unseen_in_training_is_named(embed: Command, table: Path, tmp_pa
         (("embed", "x.csv", "--split", "0.9"), 2),
         (("embed", "x.csv", "--pooling", "sum"), 2),
         (("embed", "x.csv", "--recipe", "cake"), 2),
+        (("embed", "x.csv", "--device", "tpu"), 2),
+        (("embed", "x.csv", "--name", "n" * 65), 2),
         (("cache", "export", "zz", "-o", "x.parquet"), 2),
     ],
 )

@@ -90,7 +90,8 @@ def fit(options: FitOptions, voice: Voice | None = None) -> dict[str, Any]:
     Returns
     -------
     dict
-        run, and for each head: feature, head, fit_seconds, best_epoch, and its validation scores.
+        run; `heads`, each with feature, head, fit_seconds, best_epoch, and its validation scores; and `failed`,
+        the heads that could not be trained on these rows, with the reason.
 
     Raises
     ------
@@ -104,15 +105,21 @@ def fit(options: FitOptions, voice: Voice | None = None) -> dict[str, Any]:
     heads = _make_heads(options)
     features = _chosen_features(run, options)
     results: list[dict[str, Any]] = []
+    failed: list[dict[str, str]] = []
     total = sum(len(features) if head.takes == "vectors" else 1 for head in heads.values())
     with voice.bar("fit", unit="heads") as progress:
         progress(0, total)
         for inputs in _all_inputs(features, corpus, heads, options):
             chosen = {name: head for name, head in heads.items() if (head.takes == "texts") == (inputs.record is None)}
             for name, head, seconds in _train(chosen, inputs, corpus, jobs=options.jobs):
-                results.append(_store(run, corpus, inputs, name=name, head=head, seconds=seconds))
-                progress(len(results), total)
-    return {"run": str(options.run), "heads": results}
+                if isinstance(head, ValueError):
+                    failed.append({"feature": inputs.feature, "head": name, "error": str(head)})
+                else:
+                    results.append(_store(run, corpus, inputs, name=name, head=head, seconds=seconds))
+                progress(len(results) + len(failed), total)
+    if not results:
+        raise UsageError("\n".join(f"{f['head']} on {f['feature']}: {f['error']}" for f in failed[:3]))
+    return {"run": str(options.run), "heads": results, "failed": failed}
 
 
 def _make_heads(options: FitOptions) -> dict[str, Head]:
@@ -197,8 +204,8 @@ def _all_inputs(
 
 def _train(
     heads: Mapping[str, Head], inputs: _Inputs, corpus: pd.DataFrame, *, jobs: int
-) -> Iterator[tuple[str, Head, float]]:
-    """Fit copies of the heads; gives name, fitted head and seconds in order."""
+) -> Iterator[tuple[str, Head | ValueError, float]]:
+    """Fit copies of the heads; gives name, fitted head (or why there is none) and seconds in order."""
     labels = corpus["label"].to_numpy(object)
     train, val = ((corpus["split"] == split).to_numpy() for split in ("train", "val"))
     data = (inputs.rows[train], labels[train], (inputs.rows[val], labels[val]) if val.any() else None)
@@ -206,12 +213,12 @@ def _train(
     yield from parallel(delayed(_fit_head)(name, clone(head), *data) for name, head in heads.items())
 
 
-def _fit_head(name: str, head: Head, X: Any, y: NDArray[Any], validation: Any) -> tuple[str, Head, float]:
+def _fit_head(name: str, head: Head, X: Any, y: NDArray[Any], validation: Any) -> tuple[str, Head | ValueError, float]:
     begun = time.perf_counter()
     try:
         head.fit(X, y, validation=validation)
-    except ValueError as error:
-        raise UsageError(f"{name}: {error}") from error
+    except ValueError as error:  # a wrong option, or rows that this head cannot learn from: the others go on
+        return name, error, time.perf_counter() - begun
     return name, head, time.perf_counter() - begun
 
 

@@ -1,6 +1,7 @@
 """`predict`: label new texts with a trained head."""
 
 import csv
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +20,11 @@ from frozenhead.errors import CacheDamaged, DataError, HeadNotFound, RunDamaged,
 from frozenhead.files import write_file
 from frozenhead.heads import Head, load_head
 from frozenhead.heads.saving import DESCRIPTION, read_description
+from frozenhead.labels import shown
 from frozenhead.runs import Run, StoredHead, parquet_bytes
 
 PREDICTED = "predicted"
+SPREADSHEETS = ("csv", "tsv")
 
 # What a spreadsheet would run: https://owasp.org/www-community/attacks/CSV_Injection
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -95,11 +98,14 @@ def predict(options: PredictOptions, voice: Voice | None = None) -> tuple[dict[s
         delimiter=options.delimiter,
     )
     texts = _texts(table, options, run, voice)
-    voice.say(f"head {stored.head} on {stored.feature}")
+    voice.say(f"head {shown(stored.head)} on {shown(stored.feature)}")
     cache = VectorCache(options.cache_dir or _cache_of(run, stored.feature))
     inputs, counts = _inputs(texts, info, cache, options.device, voice)
     probabilities = head.predict_proba(inputs)  # (N, K)
     frame = _output_frame(table, head, probabilities)
+    escaped = 0 if options.raw or output_format(options.out) not in SPREADSHEETS else count_formulas(frame)
+    if escaped:
+        voice.say(f"{escaped:,} cells look like formulas and got a leading apostrophe (--raw leaves them)")
     output = encode_table(frame, output_format(options.out), raw=options.raw)
     if options.out != "-":
         write_file(Path(options.out), output)
@@ -109,6 +115,7 @@ def predict(options: PredictOptions, voice: Voice | None = None) -> tuple[dict[s
         "feature": stored.feature,
         "rows": len(texts),
         "out": options.out,
+        "escaped_cells": escaped,
         "predicted": {str(label): int(count) for label, count in zip(labels, n, strict=True)},
         **counts,
     }
@@ -119,6 +126,10 @@ def _choose(options: PredictOptions) -> tuple[StoredHead, Run | None]:
     """The head to use, and the run it stands in; a head that was shipped alone stands in none."""
     if (options.run / DESCRIPTION).exists():  # a head on its own
         info = read_description(options.run)
+        if not {"feature", "takes"} <= info.keys():
+            raise RunDamaged(
+                f"{options.run / DESCRIPTION} does not say what the head takes. Run `frozenhead fit` again."
+            )
         return StoredHead(feature=info["feature"], head=info["head"], folder=options.run), None
     run = Run.open(options.run)
     there = run.heads()
@@ -206,21 +217,40 @@ def output_format(out: str) -> Format:
 
 def encode_table(frame: pd.DataFrame, kind: Format, *, raw: bool) -> bytes:
     """A table as bytes. In CSV and TSV, cells that a spreadsheet would run get a leading apostrophe unless `raw`."""
-    if kind == "parquet":
-        return parquet_bytes(frame)
-    if kind == "jsonl":
-        text = frame.to_json(orient="records", lines=True, force_ascii=False, double_precision=15)
-        return str(text).encode()
+    try:
+        if kind == "parquet":
+            return parquet_bytes(frame)
+        if kind == "jsonl":
+            if not frame.columns.is_unique:
+                raise ValueError("two columns have one name")
+            records = frame.astype(object).where(frame.notna(), None).to_dict(orient="records")
+            return "".join(json.dumps(r, ensure_ascii=False, default=str) + "\n" for r in records).encode()
+        return _delimited(frame, "\t" if kind == "tsv" else ",", raw=raw).encode()
+    except (UnicodeError, ValueError, TypeError) as error:
+        raise DataError(
+            f"The input's columns cannot be written as {kind} ({error}).\n"
+            "Drop or rename such columns, or use another format."
+        ) from error
+
+
+def _delimited(frame: pd.DataFrame, separator: str, *, raw: bool) -> str:
     if not raw:
         frame = frame.set_axis([_as_data(name) for name in frame.columns], axis=1).map(_as_data)
     # A lone carriage return ends a row for most readers, but the writer does not quote it by itself.
     returns = frame.map(lambda cell: isinstance(cell, str) and "\r" in cell).to_numpy().any()
     quoting: Literal[0, 2] = csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
-    return str(frame.to_csv(index=False, sep="\t" if kind == "tsv" else ",", quoting=quoting)).encode()
+    return str(frame.to_csv(index=False, sep=separator, quoting=quoting))
+
+
+def count_formulas(frame: pd.DataFrame) -> int:
+    """How many cells and column names a spreadsheet would run."""
+    return int(frame.map(_is_formula).to_numpy().sum()) + sum(_is_formula(name) for name in frame.columns)
+
+
+def _is_formula(cell: Any) -> bool:
+    return isinstance(cell, str) and cell.startswith(_FORMULA_STARTS) and not _NUMBER.fullmatch(cell)
 
 
 def _as_data(cell: Any) -> Any:
     """`=1+1` becomes `'=1+1`; plain numbers such as -5 are data already."""
-    if isinstance(cell, str) and cell.startswith(_FORMULA_STARTS) and not _NUMBER.fullmatch(cell):
-        return f"'{cell}"
-    return cell
+    return f"'{cell}" if _is_formula(cell) else cell

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from frozenhead.cache import VectorCache, text_keys
+from frozenhead.commands.fit import FitOptions, fit
 from frozenhead.commands.options import default_run
 from frozenhead.commands.vectors import run_vectors
 from frozenhead.embedder import Embedder
@@ -67,8 +68,37 @@ def test_other_data_is_refused_unless_overwritten(make_run: MakeRun, table: Path
     with pytest.raises(UsageError, match="120 rows, not 90"):
         make_run()
     assert len(Run.open(tmp_path / "run").corpus()) == 120
+    fit(FitOptions(run=tmp_path / "run", heads=("majority",)))
     make_run(overwrite=True)
     assert len(Run.open(tmp_path / "run").corpus()) == 90
+    assert Run.open(tmp_path / "run").heads() == []
+
+
+def test_overwrite_takes_nothing_away_before_the_vectors_are_there(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_run()
+    fit(FitOptions(run=tmp_path / "run", heads=("majority",)))
+
+    def stopped(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("frozenhead.commands.embed.embed_aloud", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        make_run(overwrite=True, max_length=9)
+    run = Run.open(tmp_path / "run")
+    assert [h.head for h in run.heads()] == ["majority"]
+    assert run.features()["tiny-bert.pooler"]["max_length"] == 64
+
+
+def test_a_damaged_feature_file_is_written_anew(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run()
+    path = tmp_path / "run" / "features" / "tiny-bert.pooler.json"
+    path.write_text("{")
+    with pytest.raises(RunDamaged, match="frozenhead embed"):
+        Run.open(tmp_path / "run").features()
+    make_run()
+    assert list(Run.open(tmp_path / "run").features()) == ["tiny-bert.pooler"]
 
 
 def test_the_same_rows_under_another_split_are_other_data(make_run: MakeRun) -> None:

@@ -181,3 +181,32 @@ def test_a_spoilt_head_is_noticed(trained: Path, new: Path) -> None:
     (trained / "heads" / "text" / "tfidf" / "weights.safetensors").write_bytes(b"spoilt")
     with pytest.raises(RunDamaged, match="frozenhead fit"):
         predict(PredictOptions(run=trained, data=str(new), head="tfidf"))
+
+
+def test_what_was_changed_for_spreadsheets_is_counted(trained: Path, tmp_path: Path) -> None:
+    path = tmp_path / "formulas.csv"
+    pd.DataFrame({"text": ["=1+1", "the cat", "-5", "@bob"]}).to_csv(path, index=False)
+    assert predict(PredictOptions(run=trained, data=str(path), head="tfidf"))[0]["escaped_cells"] == 2
+    assert predict(PredictOptions(run=trained, data=str(path), head="tfidf", raw=True))[0]["escaped_cells"] == 0
+
+
+def test_jsonl_keeps_every_digit(trained: Path, new: Path, tmp_path: Path) -> None:
+    outs = [tmp_path / "out.jsonl", tmp_path / "out.parquet"]
+    for out in outs:
+        predict(PredictOptions(run=trained, data=str(new), out=str(out), head="tfidf"))
+    lines = [json.loads(line)["prob_spam"] for line in outs[0].read_text().splitlines()]
+    assert lines == pd.read_parquet(outs[1])["prob_spam"].tolist()
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_columns_that_a_format_cannot_hold_are_bad_data(kind: Any) -> None:
+    frame = pd.DataFrame([["a", "b"]], columns=["", ""])
+    with pytest.raises(DataError, match=kind):
+        encode_table(frame, kind, raw=False)
+
+
+def test_stray_files_among_the_heads_are_passed_over(trained: Path, new: Path) -> None:
+    (trained / "heads" / "text" / ".DS_Store").write_text("")
+    (trained / "heads" / "junk" / "x").mkdir(parents=True)
+    assert "junk" not in {h.feature for h in Run.open(trained).heads()}
+    assert predict(PredictOptions(run=trained, data=str(new), head="tfidf"))[0]["rows"] == 3

@@ -9,8 +9,12 @@ import numpy as np
 import pytest
 
 from frozenhead.cache import Space, VectorCache
+from frozenhead.commands.vectors import run_vectors
 from frozenhead.commands.verify import VerifyOptions, verify
+from frozenhead.embedder import find_checkpoint
+from frozenhead.embedder.plain import PlainEncoder
 from frozenhead.errors import CacheDamaged, DataError, UsageError
+from frozenhead.heads import Trainer
 from frozenhead.runs import Run
 
 QUICK: dict[str, Any] = {"sample": 20, "steps": 6, "device": "cpu"}
@@ -80,8 +84,63 @@ def test_it_says_what_it_cannot_verify(run: Path, make_run: Callable[..., Any], 
         verify(VerifyOptions(run=run, features=("tiny-bert.men",)))
     with pytest.raises(UsageError, match="--steps"):
         VerifyOptions(run=run, steps=0)
+    with pytest.raises(UsageError, match="--seed"):
+        VerifyOptions(run=run, seed=-1)
     plain = tmp_path / "plain.csv"
     plain.write_text("text\nhello\n")
     unlabelled = make_run(data=str(plain), out=tmp_path / "plain", corpus={"labelled": False})
     with pytest.raises(DataError, match="labels"):
         verify(VerifyOptions(run=Path(unlabelled["run"])))
+
+
+def with_some_nan(vectors: Any) -> Any:
+    vectors[::5] = np.nan
+    return vectors
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_vector_that_is_not_finite_is_never_forgotten(run: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    def spoilt(*args: Any, **given: Any) -> Any:
+        return with_some_nan(run_vectors(*args, **given).copy())
+
+    monkeypatch.setattr("frozenhead.commands.verify.run_vectors", spoilt)
+    options = VerifyOptions(run=run, features=("tiny-bert.mean",), sample=120, steps=3, seed=seed, device="cpu")
+    (proof,) = verify(options)["features"]
+    assert not proof["passed"]
+    assert proof["vectors"]["largest_difference"] is None
+    assert proof["training"]["largest_loss_difference"] is None
+    json.dumps(proof, allow_nan=False)
+
+
+def test_a_difference_in_training_alone_fails_the_proof(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = Trainer.step
+    calls = iter(range(1000))
+
+    def drifting(self: Trainer, vectors: Any, targets: Any) -> float:
+        return step(self, vectors, targets) + (1e-3 if next(calls) == 5 else 0.0)
+
+    monkeypatch.setattr(Trainer, "step", drifting)
+    (proof,) = verify(VerifyOptions(run=run, features=("tiny-bert.mean",), **QUICK))["features"]
+    assert proof["vectors"]["passed"]
+    assert not proof["training"]["passed"]
+    assert not proof["passed"]
+
+
+def test_an_encoder_that_changes_on_the_way_fails_the_proof(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    digests = iter("ab")
+    monkeypatch.setattr(PlainEncoder, "digest", lambda self: next(digests))
+    (proof,) = verify(VerifyOptions(run=run, features=("tiny-bert.mean",), **QUICK))["features"]
+    assert proof["vectors"]["passed"]
+    assert proof["training"]["passed"]
+    assert not proof["encoder_unchanged"]
+    assert not proof["passed"]
+
+
+def test_the_digest_sees_a_single_changed_number(tiny_folder: Path) -> None:
+    import torch
+
+    encoder = PlainEncoder(find_checkpoint(tiny_folder), device="cpu")
+    before = encoder.digest()
+    with torch.no_grad():
+        next(encoder.model.parameters())[0, 0] += 1e-3
+    assert encoder.digest() != before

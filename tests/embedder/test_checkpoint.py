@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from frozenhead.embedder import Checkpoint, find_checkpoint
-from frozenhead.embedder.encoder import load_pretrained
+from frozenhead.embedder.encoder import Encoder, load_pretrained
 from frozenhead.errors import EncoderNotFound, EncoderUnfit, EncoderUntrusted, UsageError
 
 
@@ -201,3 +201,56 @@ def test_minilm_with_other_weights_is_untrusted(folder: Path, monkeypatch: pytes
     monkeypatch.setattr("importlib.util.find_spec", lambda name: Spec)
     with pytest.raises(EncoderUntrusted, match="sha256"):
         find_checkpoint("minilm")
+
+
+def test_a_checkpoint_without_a_vocabulary_is_unfit(folder: Path) -> None:
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(EncoderUnfit, match="tokenizer files"):
+        find_checkpoint(folder)
+
+
+def test_a_tokenizer_with_more_ids_than_the_model_has_embeddings_is_unfit(folder: Path) -> None:
+    content = json.loads((folder / "tokenizer.json").read_text())
+    content["model"]["vocab"]["river"] = 40_000
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(EncoderUnfit, match="40000"):
+        load_pretrained(find_checkpoint(folder))
+
+
+def test_a_pooler_that_lacks_a_part_is_refused_when_it_is_asked_for(folder: Path) -> None:
+    encoder = Encoder(drop_weights(folder, "pooler.dense.bias"), device="cpu")
+    rows = encoder.tokenize(["the cat"], max_length=8).rows
+    assert encoder.encode(rows, ("cls",))["cls"].shape == (1, 16)
+    with pytest.raises(EncoderUnfit, match="--pooling cls"):
+        encoder.encode(rows, ("pooler",))
+
+
+@pytest.mark.parametrize("index", [{"weight_map": [1]}, {"weight_map": {"a": "../other.safetensors"}}, {}])
+def test_a_broken_index_of_weights_is_unfit(folder: Path, index: dict[str, Any]) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(EncoderUnfit, match="index"):
+        find_checkpoint(folder)
+
+
+@pytest.mark.parametrize("change", [{"num_hidden_layers": None}, {"pad_token_id": 999}, {"hidden_size": 24}])
+def test_a_config_that_does_not_fit_is_unfit(folder: Path, change: dict[str, Any]) -> None:
+    edit_json(folder / "config.json", **change)
+    with pytest.raises(EncoderUnfit, match="again"):
+        load_pretrained(find_checkpoint(folder))
+
+
+def test_files_that_change_while_they_are_read_are_noticed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = find_checkpoint(folder)
+    from transformers import AutoModel
+
+    load = AutoModel.from_pretrained
+
+    def touched(*args: Any, **given: Any) -> Any:
+        loaded = load(*args, **given)
+        os.utime(folder / "model.safetensors", (1, 1))
+        return loaded
+
+    monkeypatch.setattr(AutoModel, "from_pretrained", touched)
+    with pytest.raises(EncoderUnfit, match="changed while"):
+        load_pretrained(checkpoint)

@@ -10,12 +10,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from frozenhead.cache import VectorCache
+from frozenhead.cache import ShardWriter, VectorCache
 from frozenhead.embedder import POOLINGS, Checkpoint, EmbedSettings, embed_texts, find_checkpoint
 from frozenhead.embedder import encoder as encoder_module
 from frozenhead.embedder.encoder import Encoder
 from frozenhead.embedder.plain import PlainEncoder
-from frozenhead.errors import UsageError
+from frozenhead.errors import EncoderUnfit, UsageError
 
 TEXTS = ["the cat sat on the mat", "win a free prize now", "hello", "the cat sat on the mat", "zebra call " * 30, "a"]
 
@@ -114,11 +114,33 @@ def test_one_added_row_runs_one(checkpoint: Checkpoint, cache: VectorCache, monk
     assert (embedded.cached, embedded.computed) == (5, 1)
 
 
-def test_a_pooling_added_later_does_not_write_the_first_again(checkpoint: Checkpoint, cache: VectorCache) -> None:
+def test_a_pooling_added_later_does_not_write_the_first_again(
+    checkpoint: Checkpoint, cache: VectorCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
     embed_texts(checkpoint, TEXTS, settings=EmbedSettings(poolings=("cls",), device="cpu"), cache=cache)
+    written: list[int] = []
+    add = ShardWriter.add
+
+    def counted(self: ShardWriter, keys: Any, vectors: Any, tokens: Any) -> None:
+        written.append(len(keys))
+        add(self, keys, vectors, tokens)
+
+    monkeypatch.setattr(ShardWriter, "add", counted)
     both = EmbedSettings(poolings=("cls", "mean"), device="cpu")
-    embedded = embed_texts(checkpoint, TEXTS, settings=both, cache=cache)
-    assert [len(embedded.stores[p].pin()) for p in ("cls", "mean")] == [1, 1]
+    embed_texts(checkpoint, TEXTS, settings=both, cache=cache)
+    assert sum(written) == 5  # of mean alone
+
+
+def test_an_encoder_that_gives_nan_is_unfit_and_nothing_of_it_is_kept(
+    checkpoint: Checkpoint, cache: VectorCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: Encoder, rows: Sequence[Any], poolings: Any) -> Any:
+        return {p: np.full((len(rows), 16), np.nan, np.float32) for p in poolings}
+
+    monkeypatch.setattr(Encoder, "encode", broken)
+    with pytest.raises(EncoderUnfit, match="not finite"):
+        embed_texts(checkpoint, TEXTS, settings=EmbedSettings(device="cpu"), cache=cache)
+    assert [s.rows for s in cache.spaces()] == [0]
 
 
 def test_two_encoders_of_one_name_never_share_vectors(

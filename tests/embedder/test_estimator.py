@@ -1,6 +1,7 @@
 """`Embedder` as a scikit-learn transformer."""
 
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -118,3 +119,21 @@ def test_a_pipeline_works_under_cross_validation(embedder: Embedder, head: Any) 
     labels = ["spam"] * 8 + ["ham"] * 8
     scores = cross_val_score(Pipeline([("embed", embedder), ("head", head)]), texts, labels, cv=2)
     assert scores.mean() > 0.8
+
+
+def test_a_checkpoint_edited_in_place_is_loaded_again(tiny_folder: Path, tmp_path: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    folder = Path(shutil.copytree(tiny_folder, tmp_path / "edited"))
+    embedder = Embedder(folder, pooling="cls", device="cpu", cache_dir=tmp_path / "cache")
+    before = embedder.transform(TEXTS)
+    weights = load_file(folder / "model.safetensors")
+    weights["embeddings.word_embeddings.weight"] = weights["embeddings.word_embeddings.weight"] + np.float32(0.5)
+    weights["encoder.layer.0.output.dense.bias"] = weights["encoder.layer.0.output.dense.bias"] + np.arange(
+        16, dtype="f4"
+    )
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    after = embedder.transform(TEXTS)
+    assert np.abs(after - before).max() > 0.01
+    fresh = Embedder(folder, pooling="cls", device="cpu", cache_dir=tmp_path / "other")
+    np.testing.assert_array_equal(after, fresh.transform(TEXTS))
