@@ -32,7 +32,7 @@ from frozenhead.terminal import (
     verdict_lines,
 )
 
-STOPPED = "stopped. What was computed so far is in the cache; run the same command again to go on."
+STOPPED = "stopped. What was finished before is kept; run the same command again to go on."
 # The words of the command line that is running, which a run records.
 _words: ContextVar[list[str]] = ContextVar("words")
 

@@ -45,10 +45,10 @@ class TerminalVoice:
     def bar(self, title: str, *, unit: str) -> Iterator[Advance]:
         """A bar with how many are done, the rate, and the time left."""
         columns = [TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), _Rate(unit)]
-        hidden = self._quiet or not self._console.is_terminal
-        with Progress(
-            *columns, TimeRemainingColumn(), console=self._console, disable=hidden, transient=True
-        ) as progress:
+        if self._quiet or not self._console.is_terminal:
+            yield lambda done, total: None  # noqa: ARG005
+            return
+        with Progress(*columns, TimeRemainingColumn(), console=self._console, transient=True) as progress:
             task = progress.add_task(title, total=None, visible=False)
             yield lambda done, total: progress.update(task, completed=done, total=total, visible=True)
 

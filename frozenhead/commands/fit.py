@@ -20,7 +20,7 @@ from frozenhead.commands.vectors import run_vectors
 from frozenhead.commands.voice import Silence, Voice
 from frozenhead.errors import DataError, RunNotFound, UsageError
 from frozenhead.files import write_file, write_json
-from frozenhead.heads import HEADS, Head, head_options, make_head, save_head
+from frozenhead.heads import HEADS, DenseHead, Head, SoftmaxHead, head_options, make_head, save_head
 from frozenhead.heads.registry import nearest
 from frozenhead.report.metrics import balanced_weights, score_block
 from frozenhead.runs import TEXT_FEATURE, Run, parquet_bytes
@@ -194,7 +194,8 @@ def _all_inputs(
 ) -> Iterator[_Inputs]:
     """One feature set after the other, so that only one is in memory."""
     if any(head.takes == "vectors" for head in heads.values()):
-        import_module("torch")  # now, so that the first head's seconds are its own
+        if any(isinstance(head, DenseHead | SoftmaxHead) for head in heads.values()):
+            import_module("torch")  # now, so that the first head's seconds are its own
         for name, record in features.items():
             vectors = run_vectors(record, corpus, name=name, cache_dir=options.cache_dir)
             yield _Inputs(feature=name, rows=vectors, record=record)

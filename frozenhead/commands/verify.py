@@ -84,7 +84,7 @@ def verify(options: VerifyOptions, voice: Voice | None = None) -> dict[str, Any]
     unknown = [name for name in names if name not in there]
     if unknown or not names:
         raise RunNotFound(
-            f"{run.folder} has no feature set {unknown[0] if unknown else 'yet'}. It has: {', '.join(there)}."
+            f"{run.folder} has no feature set {unknown[0] if unknown else 'yet'}. It has: {', '.join(there) or 'none'}."
         )
     if not run.info["classes"]:
         raise DataError(f"{run.folder} holds unlabelled texts; verify trains a head, so it needs labels.")

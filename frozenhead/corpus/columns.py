@@ -1,6 +1,6 @@
 """Which column holds the texts and which the labels; their values as strings, or the place of the bad one.
 
-Imports errors, and the table from reading.
+Imports errors, and of this room parsing and the table from reading.
 """
 
 import difflib
@@ -133,6 +133,8 @@ def _refusal(text: str) -> str:
         return "empty"
     if text.isspace():
         return "only white space"
+    if "\0" in text:
+        return f"not text: a NUL character at character {text.index(chr(0)) + 1}"
     try:
         text.encode()
     except UnicodeEncodeError as error:

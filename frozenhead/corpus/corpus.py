@@ -1,7 +1,7 @@
 """The corpus: rows of text, label and split from one, two or three files, checked.
 
-The room's way in; every message names a file, everything worth saying aloud is a note. Imports errors, and the
-modules of this room.
+The room's way in; every message names a file, everything worth saying aloud is a note. Imports errors, labels,
+and the modules of this room.
 """
 
 from collections.abc import Iterator

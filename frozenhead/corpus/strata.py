@@ -1,6 +1,6 @@
 """What is split: rows, or distinct texts, each under its class; and one stratified cut of them.
 
-Imports errors, and labels and duplicates of this room. Letters: N rows, U units, K classes.
+Imports errors and labels, and duplicates of this room. Letters: N rows, U units, K classes.
 """
 
 import math

@@ -18,7 +18,7 @@ from frozenhead.errors import EncoderUnfit, UsageError
 if TYPE_CHECKING:
     import torch
 
-# Tokens of one batch, padding included; measured on 2 cores in benchmarks/RESULTS.md.
+# Tokens of one batch, padding included. The first is measured on 2 cores in benchmarks/RESULTS.md, the second is not.
 CPU_TOKEN_BUDGET = 2048
 CUDA_TOKEN_BUDGET = 32768
 

@@ -1,6 +1,6 @@
 """Predictions become evidence: scores, figures, the page and the terminal table.
 
-Imports neither torch nor transformers, and of the package only errors.
+Imports neither torch nor transformers, and of the package only errors and labels.
 """
 
 from frozenhead.report.evidence import HeadEvidence, gather

@@ -1,5 +1,6 @@
 """Columns are guessed only when one name fits; every unusable cell is refused with its place."""
 
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -129,3 +130,12 @@ def test_a_cell_that_is_no_text_is_refused_with_its_place(
     message = str(caught.value)
     assert message.startswith(name)
     assert all(fact in message for fact in [*facts, f"the {what} in column 'text'"]), message
+
+
+def test_a_nul_that_json_can_spell_is_refused_with_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "nul.jsonl"
+    path.write_text('{"text": "fine", "label": "a"}\n{"text": "not\\u0000fine", "label": "a\\u0000"}\n')
+    table = read_table(path)
+    for column, what in (("text", "text"), ("label", "label")):
+        with pytest.raises(DataError, match=r"(?s)nul\.jsonl.*line 2.*NUL"):
+            column_values(table, column, what=what)  # type: ignore[arg-type]
