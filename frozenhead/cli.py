@@ -264,7 +264,12 @@ def _warn_of_failed(result: dict[str, Any]) -> None:
 
 
 @app.command()
-def report(run: RunFolder, as_json: Json = False, quiet: Quiet = False) -> None:
+def report(
+    run: RunFolder,
+    per_class: Annotated[bool, typer.Option("--per-class", help="Every class of every head, however many.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
     """Compare the heads: a table here, report.html and report.json in RUN."""
     from frozenhead.commands.report import report as run_report
     from frozenhead.report import terminal_table
@@ -274,7 +279,7 @@ def report(run: RunFolder, as_json: Json = False, quiet: Quiet = False) -> None:
     if as_json:
         print_json(evidence)
         return
-    print_renderables(terminal_table(evidence, width=output_console().width))
+    print_renderables(terminal_table(evidence, width=output_console().width, every_class=per_class))
     voice.say(f"wrote {run / 'report.html'} and {run / 'report.json'}")
 
 

@@ -35,7 +35,7 @@ _COLUMNS = (
 )
 
 
-def terminal_table(evidence: Mapping[str, Any], *, width: int = 100) -> list[RenderableType]:
+def terminal_table(evidence: Mapping[str, Any], *, width: int = 100, every_class: bool = False) -> list[RenderableType]:
     """Return what the terminal shows of the evidence, to be printed one after the other.
 
     Parameters
@@ -44,6 +44,8 @@ def terminal_table(evidence: Mapping[str, Any], *, width: int = 100) -> list[Ren
         What `gather` returned.
     width : int
         Characters in a line of the terminal. 80 hold every column beside names such as `softmax` and `minilm.pooler`.
+    every_class : bool
+        Every class of every head, however many; by default above 8 classes the lowest of the selected head.
 
     Returns
     -------
@@ -53,7 +55,7 @@ def terminal_table(evidence: Mapping[str, Any], *, width: int = 100) -> list[Ren
     dataset, heads = evidence["dataset"], evidence["heads"]
     comparison = _comparison(heads, leaking=dataset["leakage"]["test_rows_in_train"] > 0, width=width)
     rows: list[RenderableType] = [comparison, *_notes(dataset, heads[0]), Text()]
-    if len(dataset["classes"]) <= MOST_CLASSES:
+    if every_class or len(dataset["classes"]) <= MOST_CLASSES:
         return [*rows, _classes(heads, dataset["judged_split"])]
     return [*rows, *_worst_classes(heads[0], dataset["judged_split"])]
 
@@ -115,7 +117,7 @@ def _classes(heads: Sequence[Mapping[str, Any]], split: str) -> Table:
 def _worst_classes(entry: Mapping[str, Any], split: str) -> Iterable[RenderableType]:
     per_class = entry[split]["per_class"]
     worst = sorted(per_class, key=lambda name: per_class[name]["f1"])[:WORST]
-    yield Text(f"The lowest F1 of {_title(entry)}; report.html has all {count(len(per_class))} classes.")
+    yield Text(f"The lowest F1 of {_title(entry)}; --per-class and report.html have all {count(len(per_class))}.")
     yield _class_table(
         f"class ({_SPLIT_NAMES[split]} rows)", [(shown(name, width=40), per_class[name]) for name in worst]
     )

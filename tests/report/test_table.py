@@ -12,11 +12,11 @@ from frozenhead.report import gather, terminal_table
 from tests.report.examples import HOSTILE, RUN, make_corpus, make_head, random_corpus
 
 
-def printed(evidence: dict[str, Any], width: int, *, colour: bool = False) -> str:
+def printed(evidence: dict[str, Any], width: int, *, colour: bool = False, every_class: bool = False) -> str:
     console = Console(
         width=width, file=io.StringIO(), force_terminal=colour, color_system="truecolor" if colour else None
     )
-    for part in terminal_table(evidence, width=width):
+    for part in terminal_table(evidence, width=width, every_class=every_class):
         console.print(part)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
@@ -90,7 +90,15 @@ def test_of_many_classes_the_ten_worst_are_shown() -> None:
     per_class = evidence["heads"][0]["test"]["per_class"]
     worst = sorted(classes, key=lambda name: per_class[name]["f1"])[:10]
     assert re.findall(r"^class\d+", text, flags=re.MULTILINE) == worst
-    assert "report.html has all 12 classes" in text
+    assert "--per-class and report.html have all 12" in text
+
+
+def test_every_class_of_every_head_is_shown_when_asked_for() -> None:
+    classes = [f"class{c}" for c in range(12)]
+    corpus = random_corpus(classes, rows=480)
+    evidence = gather(corpus=corpus, features={}, heads=[make_head(corpus, classes)], run=RUN)
+    text = printed(evidence, 100, every_class=True)
+    assert re.findall(r"^ +(class\d+)", text, flags=re.MULTILINE) == classes
 
 
 def test_a_run_without_validation_selects_nothing() -> None:
