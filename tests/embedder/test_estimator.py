@@ -72,7 +72,7 @@ def test_a_clone_reads_from_the_cache_without_an_encoder(embedder: Embedder, mon
 
 def test_a_pickled_embedder_carries_no_weights(embedder: Embedder) -> None:
     expected = embedder.transform(TEXTS)
-    data = pickle.dumps(embedder)
+    data = pickle.dumps(embedder)  # as joblib does to send it to another process; nothing is ever kept so
     assert len(data) < 2000
     np.testing.assert_array_equal(pickle.loads(data).transform(TEXTS), expected)
 
