@@ -14,8 +14,21 @@ from typing import Annotated, Any
 
 import typer
 
+from frozenhead.cli_cache import cache_app
+from frozenhead.cli_options import (
+    CacheDir,
+    Delimiter,
+    Device,
+    Encoding,
+    Features,
+    Format,
+    Json,
+    Quiet,
+    RunCacheDir,
+    RunFolder,
+)
 from frozenhead.errors import DataError, FrozenheadError, ProofFailed, StorageError, UsageError
-from frozenhead.signals import Stopped, stop_on_signals
+from frozenhead.signals import Stopped, ignore_signals, stop_on_signals
 from frozenhead.terminal import (
     TerminalVoice,
     corpus_lines,
@@ -46,31 +59,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-cache_app = typer.Typer(
-    name="cache", help="Look after the cache of vectors.", no_args_is_help=True, rich_markup_mode=None
-)
 app.add_typer(cache_app)
-
-Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No lines and no bars on stderr, only warnings and errors.")]
-CacheDir = Annotated[
-    Path | None,
-    typer.Option(
-        "--cache-dir", metavar="DIR", help="The cache; default FROZENHEAD_CACHE_DIR or the user's cache folder."
-    ),
-]
-RunCacheDir = Annotated[
-    Path | None,
-    typer.Option("--cache-dir", metavar="DIR", help="The cache, if it moved since embed; default the run's."),
-]
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The run folder that embed made.")]
-Features = Annotated[str, typer.Option("--features", metavar="NAMES", help="Feature sets, comma-separated, or all.")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
-Format = Annotated[
-    str | None, typer.Option("--format", help="csv, tsv, jsonl or parquet; default by name, else by content.")
-]
-Encoding = Annotated[str, typer.Option("--encoding", help="Of text files.")]
-Delimiter = Annotated[str | None, typer.Option("--delimiter", help="Between fields, such as ';'.")]
 
 
 def _version(value: bool) -> None:
@@ -356,91 +345,6 @@ def verify(
         )
 
 
-@cache_app.command("ls")
-def cache_ls(cache_dir: CacheDir = None, as_json: Json = False, quiet: Quiet = False) -> None:  # noqa: ARG001
-    """List the spaces."""
-    from frozenhead.commands.caches import list_spaces
-
-    result = list_spaces(cache_dir)
-    if as_json:
-        print_json(result)
-        return
-    names = ("encoder", "pooling", "max_length", "dim", "rows", "shards", "bytes")
-    rows = [(s["id"][:12], *("?" if s[n] is None else s[n] for n in names)) for s in result["spaces"]]
-    if rows:
-        print_renderables(
-            [plain_table(("space", *names), rows, right=("max_length", "dim", "rows", "shards", "bytes"))]
-        )
-    print_lines([f"{len(rows)} spaces in {result['folder']}"])
-
-
-@cache_app.command("verify")
-def cache_verify(cache_dir: CacheDir = None, as_json: Json = False, quiet: Quiet = False) -> None:  # noqa: ARG001
-    """Hash every shard; set bad ones aside."""
-    from frozenhead.commands.caches import verify_shards
-
-    result = verify_shards(cache_dir)
-    if as_json:
-        print_json(result)
-    else:
-        print_lines([f"bad: {b['space'][:12]} {b['shard'][:12]}: {b['reason']}" for b in result["bad"]])
-        print_lines([f"{result['shards']:,} sound shards in {result['folder']}, {len(result['bad'])} bad"])
-    if result["bad"]:
-        raise typer.Exit(5)
-
-
-@cache_app.command("prune")
-def cache_prune(
-    space: Annotated[
-        list[str] | None, typer.Option("--space", metavar="ID", help="Remove this space whole; repeatable.")
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would go.")] = False,
-    cache_dir: CacheDir = None,
-    as_json: Json = False,
-    quiet: Quiet = False,  # noqa: ARG001
-) -> None:
-    """Remove leavings of stopped processes, quarantined files, and spaces you name."""
-    from frozenhead.commands.caches import prune
-
-    result = prune(cache_dir, spaces=tuple(space or ()), dry_run=dry_run)
-    if as_json:
-        print_json(result)
-        return
-    print_lines([f"{i['path']} ({i['reason']}, {i['bytes']:,} bytes)" for i in result["items"]])
-    verb = "would go" if dry_run else "removed"
-    print_lines([f"{len(result['items'])} items, {result['bytes']:,} bytes {verb}"])
-
-
-@cache_app.command("path")
-def cache_path(cache_dir: CacheDir = None, as_json: Json = False, quiet: Quiet = False) -> None:  # noqa: ARG001
-    """Print the cache folder."""
-    from frozenhead.cache import default_folder
-
-    folder = str(cache_dir or default_folder())
-    if as_json:
-        print_json({"folder": folder})
-    else:
-        print_lines([folder])
-
-
-@cache_app.command("export")
-def cache_export(
-    space: Annotated[str, typer.Argument(metavar="SPACE", help="Its id, or the first digits.")],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="A .parquet file.")],
-    cache_dir: CacheDir = None,
-    as_json: Json = False,
-    quiet: Quiet = False,  # noqa: ARG001
-) -> None:
-    """Write a space's keys and vectors as Parquet."""
-    from frozenhead.commands.caches import export
-
-    result = export(cache_dir, space=space, out=out)
-    if as_json:
-        print_json(result)
-    else:
-        print_lines([f"wrote {result['rows']:,} vectors of {result['dim']} numbers to {out}"])
-
-
 def _names(value: str) -> tuple[str, ...]:
     """`a, b` as ("a", "b")."""
     names = tuple(part.strip() for part in value.split(",") if part.strip())
@@ -482,6 +386,7 @@ def _run(words: list[str]) -> int:
         print_error(str(error))
         return error.exit_code
     except Stopped as stopped:
+        ignore_signals()
         print_notice(STOPPED)
         return stopped.exit_code
     except OSError as error:

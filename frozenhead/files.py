@@ -1,6 +1,7 @@
 """Write beside, then replace: the one way a file comes into being here.
 
-A killed writer leaves the old file or the new one, never half of one. Imports only errors.
+A killed writer leaves the old file or the new one, never half of one. Every step is one call of a function
+in `os`, so that the tests can stop, fail or forget each of them. Imports only errors.
 """
 
 import errno
@@ -8,10 +9,11 @@ import json
 import os
 import secrets
 import socket
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from frozenhead.errors import StorageError
 
@@ -34,6 +36,8 @@ def storage_errors(path: Path, doing: str) -> Iterator[None]:
             advice = "The disk or quota is full: make room, or choose another folder."
         elif error.errno in _NO_PERMISSION:
             advice = "No permission: choose another folder, or change its owner or mode."
+        elif error.errno == errno.EIO:
+            advice = "The disk reports a fault: check it, or choose another folder."
         else:
             advice = "Check that the folder exists and can be written."
         reason = error.strerror or type(error).__name__
@@ -53,22 +57,59 @@ def temporary_name() -> str:
     return f"{TEMPORARY_PREFIX}{host_name()}-{os.getpid()}-{secrets.token_hex(8)}"
 
 
+def open_plain(path: Path, *, follow: bool = True) -> tuple[int, os.stat_result]:
+    """Descriptor, to be closed by the caller, and status of a file, open for reading.
+
+    Raises `OSError`, also for what is no file: opening a pipe would wait for a writer. With `follow=False` a link
+    is ELOOP.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
+    descriptor = os.open(path, flags if follow else flags | getattr(os, "O_NOFOLLOW", 0))
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EISDIR, "It is not a file", str(path))
+    except BaseException:
+        close(descriptor)
+        raise
+    return descriptor, status
+
+
+def close(descriptor: int) -> None:
+    """Close what was only read, or synced before: should that fail, nothing is lost."""
+    with suppress(OSError):
+        os.close(descriptor)
+
+
+def read_file(path: Path, *, limit: int | None = None) -> bytes:
+    """The bytes of a file, or its first `limit`. Raises `OSError`, also for what is no file."""
+    descriptor, status = open_plain(path)
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        return file.read(status.st_size if limit is None else limit) or b""
+
+
 def sync_folder(folder: Path) -> None:
-    """Make the names in `folder` durable. Platforms that cannot open a folder need no such call."""
+    """Make the names in `folder` durable, where the platform lets a folder be opened for that."""
     if os.name != "posix":
         return
-    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    except PermissionError:  # a folder that may be entered and not read, such as one above a home
+        return
     try:
         os.fsync(descriptor)
     except OSError as error:
         if error.errno not in _NO_SUCH_CALL:
             raise
     finally:
-        os.close(descriptor)
+        close(descriptor)
 
 
-def write_file(path: Path, data: bytes | memoryview) -> None:
-    """Write `data` to `path`: temporary file in the same folder, fsync, rename, fsync of the folder.
+@contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write into that becomes `path` when the block ends, and leaves nothing if it raises.
+
+    Temporary file in the same folder, plain writes, fsync, rename, fsync of the folder.
 
     Raises
     ------
@@ -78,24 +119,39 @@ def write_file(path: Path, data: bytes | memoryview) -> None:
     """
     temporary = path.parent / temporary_name()
     with storage_errors(path, "write"):
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
-            with open(temporary, "xb") as file:
-                file.write(data)
+            with os.fdopen(descriptor, "w+b") as file:
+                yield file
                 file.flush()
-                os.fsync(file.fileno())
+                os.fsync(descriptor)
             os.replace(temporary, path)
-            sync_folder(path.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
+        except BaseException:
+            with suppress(OSError):  # what went wrong first is what the user must hear of
+                os.unlink(temporary)
+            raise
+        sync_folder(path.parent)
+
+
+def write_file(path: Path, data: bytes | memoryview) -> None:
+    """Write `data` to `path` as `new_file` does, and raise as it does."""
+    with new_file(path) as file:
+        left = memoryview(data).cast("B")
+        while len(left):  # the system may take less than it is offered
+            left = left[os.write(file.fileno(), left) :]
 
 
 def make_folder(path: Path, *, mode: int = 0o777) -> None:
-    """Create `path` and its parents, durably; an existing folder is left as it is."""
+    """Create `path` and its parents, durably; an existing folder is left as it is. Raises `StorageError`."""
     with storage_errors(path, "create"):
-        new = [folder for folder in (path, *path.parents) if not folder.exists()]
-        path.mkdir(parents=True, exist_ok=True, mode=mode)
-        for folder in new:
-            sync_folder(folder.parent)
+        if not path.parent.exists():
+            make_folder(path.parent, mode=mode)
+        try:
+            os.mkdir(path, mode)
+        except FileExistsError:
+            if not path.is_dir():
+                raise
+        sync_folder(path.parent)  # also of one that was there: a killed process may have made it and not come so far
 
 
 def check_writable(folder: Path) -> None:
@@ -116,4 +172,5 @@ def canonical_json(value: Any) -> bytes:
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as JSON that a person can read. NaN and infinity raise `ValueError`."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-    write_file(path, (text + "\n").encode())
+    # A path may hold bytes that are no UTF-8, in Python lone surrogates; JSON has an escape for these.
+    write_file(path, (text + "\n").encode(errors="backslashreplace"))

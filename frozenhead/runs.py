@@ -70,7 +70,7 @@ class StoredHead:
     def predictions(self) -> pd.DataFrame:
         """`predictions.parquet`: row, split, label, predicted, and `prob_<label>` for each class."""
         with reading(self.folder / "predictions.parquet", "frozenhead fit") as path:
-            return pd.read_parquet(path)
+            return pd.read_parquet(io.BytesIO(path.read_bytes()))  # Arrow takes no path that is not UTF-8
 
 
 class Run:
@@ -161,10 +161,14 @@ class Run:
             records[path.stem] = record
         return records
 
+    def feature_path(self, name: str) -> Path:
+        """The file of a feature set."""
+        return self.folder / "features" / f"{name}.json"
+
     def write_feature(self, name: str, record: dict[str, Any]) -> None:
         """Add or renew a feature set."""
         make_folder(self.folder / "features")
-        write_json(self.folder / "features" / f"{name}.json", record)
+        write_json(self.feature_path(name), record)
 
     def heads(self) -> list[StoredHead]:
         """Trained heads, by feature set and name."""

@@ -16,6 +16,12 @@ class Stopped(BaseException):
         self.exit_code = 128 + number
 
 
+def ignore_signals() -> None:
+    """From now on the program is leaving, and no further signal shall change how."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def stop_on_signals() -> None:
     """Let SIGINT and SIGTERM raise `Stopped` in the main thread, again if it was raised where nothing can leave."""
 

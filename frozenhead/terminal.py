@@ -122,6 +122,17 @@ def plain_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, rig
     return table
 
 
+def size_text(size: float) -> str:
+    """Bytes as a person reads them: `0 B`, `512 B`, `1.5 KiB`, `62.0 MiB`."""
+    if size < 1024:
+        return f"{size:.0f} B"
+    for unit in ("KiB", "MiB", "GiB"):
+        size /= 1024
+        if size < 1024:
+            return f"{size:.1f} {unit}"
+    return f"{size / 1024:.1f} TiB"
+
+
 def counts_line(counts: Mapping[str, int]) -> str:
     """`train 3,900, val 836, test 836`."""
     return ", ".join(f"{shown(name)} {n:,}" for name, n in counts.items())

@@ -8,6 +8,7 @@ import pytest
 
 # Tests run side by side, and their models are tiny: threads that wait for each other would only cost time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported, which reads it once
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -16,9 +17,8 @@ WORDS = ["the", "cat", "dog", "sat", "ran", "on", "mat", "red", "blue", "free", 
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads or writes the user's cache, and none reaches a network."""
+    """No test reads or writes the user's cache."""
     monkeypatch.setenv("FROZENHEAD_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.delenv("FORCE_COLOR", raising=False)
 
 

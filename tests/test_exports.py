@@ -11,8 +11,8 @@ import frozenhead
 EXPORTS = {
     "frozenhead": ["DenseHead", "Embedder", "SoftmaxHead", "VectorCache"],
     "frozenhead.cache": [
-        "Lookup", "ShardWriter", "Space", "SpaceStore", "SpaceSummary", "VectorCache", "default_folder",
-        "distinct_keys", "text_keys",
+        "Compaction", "Lookup", "ShardWriter", "Space", "SpaceStore", "SpaceSummary", "VectorCache", "compact",
+        "default_folder", "distinct_keys", "text_keys",
     ],
     "frozenhead.embedder": [
         "POOLINGS", "Checkpoint", "EmbedSettings", "Embedded", "Embedder", "embed_texts", "find_checkpoint", "space_of",

@@ -6,16 +6,23 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from frozenhead.errors import StorageError
-from frozenhead.files import canonical_json, make_folder, storage_errors, temporary_name, write_file, write_json
+from frozenhead.files import (
+    canonical_json,
+    new_file,
+    storage_errors,
+    temporary_name,
+    write_file,
+    write_json,
+)
+from tests.cache.examples import raiser
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -25,14 +32,8 @@ JSON = st.recursive(
 
 FULL = r"The disk or quota is full: make room, or choose another folder\."
 FORBIDDEN = r"No permission: choose another folder, or change its owner or mode\."
+FAULT = r"The disk reports a fault: check it, or choose another folder\."
 OTHER = r"Check that the folder exists and can be written\."
-
-
-def raiser(error: BaseException) -> Callable[..., None]:
-    def raise_it(*_: Any, **__: Any) -> None:
-        raise error
-
-    return raise_it
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ def test_what_is_written_is_what_is_there(tmp_path: Path, data: bytes | memoryvi
 @pytest.mark.parametrize(
     ("code", "advice"),
     [(errno.ENOSPC, FULL), (errno.EDQUOT, FULL), (errno.EACCES, FORBIDDEN), (errno.EROFS, FORBIDDEN),
-     (errno.EIO, OTHER)],
+     (errno.EIO, FAULT), (errno.EMFILE, OTHER)],
     ids=lambda value: errno.errorcode.get(value, "") if isinstance(value, int) else "",
 )  # fmt: skip
 def test_a_write_that_fails_leaves_the_old_file_and_says_what_to_do(
@@ -73,11 +74,12 @@ def test_a_write_that_fails_leaves_the_old_file_and_says_what_to_do(
     assert list(old.parent.iterdir()) == [old]
 
 
+@pytest.mark.parametrize("step", ["write", "fsync", "replace"])
 @pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit(143)], ids=repr)
 def test_an_interrupted_write_leaves_the_old_file_and_no_other(
-    old: Path, monkeypatch: pytest.MonkeyPatch, stop: BaseException
+    old: Path, monkeypatch: pytest.MonkeyPatch, stop: BaseException, step: str
 ) -> None:
-    monkeypatch.setattr("os.replace", raiser(stop))
+    monkeypatch.setattr(os, step, raiser(stop))
     with pytest.raises(type(stop)):
         write_file(old, b"new")
     assert old.read_bytes() == b"old"
@@ -122,6 +124,65 @@ def test_a_file_system_that_does_not_sync_folders_is_written_to(
     assert next(calls, "both were asked") == "both were asked"
 
 
+@given(data=st.binary(max_size=300), sizes=st.lists(st.integers(1, 60)))
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_system_that_takes_less_than_it_is_offered_gets_all(tmp_path: Path, data: bytes, sizes: list[int]) -> None:
+    most, sound = iter(sizes), os.write
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "write", lambda descriptor, left: sound(descriptor, left[: next(most, 7)]))
+        write_file(tmp_path / "file", data)
+    assert (tmp_path / "file").read_bytes() == data
+
+
+@pytest.mark.parametrize("step", ["write", "fsync", "replace"])
+def test_a_write_in_the_midst_of_a_write_leaves_the_later_one_whole(
+    old: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """As a signal's handler does that writes the same file."""
+    sound, left = getattr(os, step), ["inner"]
+
+    def interrupted(*args: Any) -> Any:
+        if left:
+            write_file(old, left.pop().encode())
+            assert old.read_bytes() == b"inner"
+        return sound(*args)
+
+    monkeypatch.setattr(os, step, interrupted)
+    write_file(old, b"outer")
+    assert old.read_bytes() == b"outer"
+    assert list(old.parent.iterdir()) == [old]
+
+
+def test_a_file_that_is_not_written_to_its_end_leaves_the_old_one(old: Path) -> None:
+    def write(path: Path) -> None:
+        with new_file(path) as file:
+            file.write(b"half")
+            raise RuntimeError("no more")
+
+    for path in (old, old.parent / "new"):
+        with pytest.raises(RuntimeError, match="no more"):
+            write(path)
+    assert old.read_bytes() == b"old"
+    assert list(old.parent.iterdir()) == [old]
+
+
+def test_a_new_file_can_be_read_while_it_is_written_and_stands_when_the_block_ends(old: Path) -> None:
+    with new_file(old) as file:
+        file.write(b"new")
+        file.seek(1)
+        assert file.read() == b"ew"
+        assert old.read_bytes() == b"old"
+    assert old.read_bytes() == b"new"
+
+
+def test_what_goes_wrong_first_is_what_is_told(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", raiser(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))))
+    monkeypatch.setattr(os, "unlink", raiser(OSError(errno.EROFS, os.strerror(errno.EROFS))))
+    with pytest.raises(StorageError, match=FULL):
+        write_file(old, b"new")
+    assert old.read_bytes() == b"old"
+
+
 def test_writing_where_no_folder_is_creates_none(tmp_path: Path, old: Path) -> None:
     for path in (tmp_path / "no folder" / "file", old / "file"):
         with pytest.raises(StorageError, match=OTHER):
@@ -160,21 +221,6 @@ def test_temporary_names_are_fresh_hidden_and_name_their_process() -> None:
 def test_the_name_of_a_host_may_hold_hyphens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("socket.gethostname", lambda: "my-own-host")
     assert temporary_name().startswith(f".tmp-my_own_host-{os.getpid()}-")
-
-
-def test_folders_are_made_with_their_parents_and_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    synced: list[Path] = []
-    monkeypatch.setattr("frozenhead.files.sync_folder", synced.append)
-    for _ in range(2):
-        make_folder(tmp_path / "a" / "b")
-    assert (tmp_path / "a" / "b").is_dir()
-    assert sorted(synced) == [tmp_path, tmp_path / "a"]  # once: where a new name stands
-
-
-def test_a_file_where_a_folder_belongs_is_a_storage_error(old: Path) -> None:
-    for path in (old, old / "below"):
-        with pytest.raises(StorageError, match="Cannot create"):
-            make_folder(path)
 
 
 def test_a_storage_error_goes_through_unchanged(tmp_path: Path) -> None:

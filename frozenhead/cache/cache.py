@@ -1,23 +1,66 @@
 """The cache: all spaces under one folder, `<folder>/v1/<space id>/`."""
 
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
 
 from frozenhead.cache.folder import SpaceFolder, Verify
-from frozenhead.cache.keys import KEY_BYTES
+from frozenhead.cache.place import FORMAT, check_cache_folder, check_space_folder, place
+from frozenhead.cache.shard import is_shard_name
 from frozenhead.cache.space import Space
 from frozenhead.cache.store import SpaceStore
-from frozenhead.cache.upkeep import PruneItem, SpaceSummary, find_waste, read_description, remove_waste, summarise
+from frozenhead.cache.upkeep import (
+    PruneItem,
+    SpaceSummary,
+    file_size,
+    find_waste,
+    last_use,
+    live_pins,
+    read_description,
+    remove_waste,
+    summarise,
+    utc_time,
+    whole_space,
+)
 from frozenhead.files import storage_errors
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BadFile:
+    """A shard that failed verification and was set aside, and why."""
+
+    space: str
+    shard: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """What `check_all` looked at: how many shards and bytes, and the bad ones among them."""
+
+    shards: int
+    bytes: int
+    bad: tuple[BadFile, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pruned:
+    """What `prune` removed, and the ids of spaces that it kept because runs refer to them."""
+
+    items: tuple[PruneItem, ...]
+    kept: tuple[str, ...]
 
 
 def default_folder() -> Path:
     """`FROZENHEAD_CACHE_DIR` if set, else the user's cache folder for frozenhead."""
     named = os.environ.get("FROZENHEAD_CACHE_DIR")
-    return Path(named).expanduser() if named else Path(platformdirs.user_cache_dir("frozenhead"))
+    return place(named or platformdirs.user_cache_dir("frozenhead"))
 
 
 class VectorCache:
@@ -39,14 +82,20 @@ class VectorCache:
     def __init__(self, folder: str | os.PathLike[str] | None = None, *, verify: Verify = "lazy") -> None:
         if verify not in ("lazy", "always", "never"):
             raise ValueError(f"verify must be 'lazy', 'always' or 'never', got {verify!r}.")
-        self.folder = default_folder() if folder is None else Path(folder).expanduser()
+        self.folder = default_folder() if folder is None else place(folder)
+        check_cache_folder(self.folder)
         self._verify: Verify = verify
         self._stores: dict[str, SpaceStore] = {}
 
     def space(self, space: Space) -> SpaceStore:
-        """The store of one space. Nothing is created on disk before something is written."""
+        """The store of one space. Nothing is created on disk before something is written.
+
+        Raises `CacheDamaged` if its folders are links that lead out of the cache.
+        """
         if space.id not in self._stores:
-            self._stores[space.id] = SpaceStore(self.folder / "v1" / space.id, space, self._verify)
+            folder = self.folder / FORMAT / space.id
+            check_space_folder(self.folder, folder)
+            self._stores[space.id] = SpaceStore(folder, space, self._verify)
         return self._stores[space.id]
 
     def spaces(self) -> list[SpaceSummary]:
@@ -64,29 +113,84 @@ class VectorCache:
             raise LookupError(f"space.json of {folders[0].name} cannot be read")
         return self.space(space)
 
-    def check_all(self) -> dict[str, list[tuple[str, str]]]:
-        """Verify every shard of every space, also where `space.json` is damaged; bad ones go to quarantine.
+    def check_all(self, progress: Progress = lambda done, whole: None) -> Checked:  # noqa: ARG005
+        """Hash every shard of every space anew, also where `space.json` is damaged; bad ones go to quarantine.
 
-        Returns them by space id.
+        Parameters
+        ----------
+        progress : callable
+            Called with (bytes done, bytes in all) after each shard.
         """
-        bad = {p.name: SpaceFolder(p, read_description(p)[0]).check_all() for p in self._space_folders()}
-        return {space_id: shards for space_id, shards in bad.items() if shards}
+        with storage_errors(self.folder, "read"):
+            folders = [SpaceFolder(p, read_description(p)[0]) for p in self._space_folders()]
+            shards = [(folder, name, file_size(folder.shard(name))) for folder in folders for name in folder.names()]
+        whole, done, bad = sum(size for _, _, size in shards), 0, []
+        for folder, name, size in shards:
+            reason = folder.check(name)
+            if reason is not None:
+                bad.append(BadFile(space=folder.path.name, shard=name, reason=reason))
+            done += size
+            progress(done, whole)
+        return Checked(shards=len(shards), bytes=whole, bad=tuple(bad))
 
-    def prune(self, *, spaces: Sequence[str] = (), dry_run: bool = False) -> list[PruneItem]:
-        """Remove what nobody needs: files of dead writers, quarantined files, and whole `spaces` named by id.
+    def prune(
+        self,
+        *,
+        spaces: Sequence[str] = (),
+        unused_seconds: float | None = None,
+        temporary: bool = True,
+        quarantine: bool = True,
+        pinned: bool = False,
+        dry_run: bool = False,
+    ) -> Pruned:
+        """Remove what nobody needs.
 
-        Returns what went, or with `dry_run` what would go.
+        Parameters
+        ----------
+        spaces : sequence of str
+            Ids of spaces to remove whole.
+        unused_seconds : float, optional
+            Remove spaces that were neither written nor read for so long.
+        temporary : bool
+            Remove files of dead writers, and pins of runs that are gone.
+        quarantine : bool
+            Remove files that failed verification.
+        pinned : bool
+            Remove spaces that runs refer to as well. Otherwise they are kept, and named in what is returned.
+        dry_run : bool
+            Remove nothing; tell what would go.
         """
         with storage_errors(self.folder, "prune"):
-            folders = self._space_folders()
-            items = [item for folder in folders for item in find_waste(folder, whole=folder.name in spaces)]
+            items, kept = [], []
+            for folder in self._space_folders():
+                reason = "named" if folder.name in spaces else _unused(folder, unused_seconds)
+                if reason and not pinned and live_pins(folder):
+                    kept.append(folder.name)
+                    reason = None
+                items += (
+                    [whole_space(folder, reason)]
+                    if reason
+                    else find_waste(folder, temporary=temporary, quarantine=quarantine)
+                )
             if not dry_run:
                 remove_waste(items)
-        return items
+        return Pruned(items=tuple(items), kept=tuple(kept))
 
     def _space_folders(self) -> list[Path]:
-        top = self.folder / "v1"
+        top = self.folder / FORMAT
         with storage_errors(top, "read"):
             if not top.is_dir():
                 return []
-            return sorted(p for p in top.iterdir() if p.is_dir() and len(p.name) == 2 * KEY_BYTES)
+            folders = sorted(p for p in top.iterdir() if p.is_dir() and is_shard_name(p.name))  # a sha256, too
+        for folder in folders:
+            check_space_folder(self.folder, folder)
+        return folders
+
+
+def _unused(folder: Path, seconds: float | None) -> str | None:
+    """Why a space may go for its age, if it may."""
+    used = last_use(folder)
+    if seconds is None or used is None or time.time() - used < seconds:
+        return None
+    day = utc_time(used)
+    return f"not used since {day:%Y-%m-%d}" if day else "not used for ages"

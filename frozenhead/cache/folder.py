@@ -6,19 +6,32 @@ Nothing is memory-mapped: a mapped file that another process cuts short kills th
 import errno
 import logging
 import os
-import stat
-from collections.abc import Callable, Iterator
+import secrets
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from frozenhead.cache.shard import SUFFIX, BadShard, ShardLayout, check_shard, parse_layout
+from frozenhead.cache.shard import (
+    HEADER_LIMIT,
+    SUFFIX,
+    BadShard,
+    Bytes,
+    OpenShard,
+    ShardLayout,
+    check_bytes,
+    check_header,
+    check_shard,
+    is_shard_name,
+)
 from frozenhead.cache.space import Space
-from frozenhead.cache.upkeep import is_shard_name
-from frozenhead.files import storage_errors
+from frozenhead.errors import CacheDamaged
+from frozenhead.files import close, open_plain, storage_errors
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +41,8 @@ Signature = tuple[int, ...]
 PRIVATE = 0o700
 
 # The disk has lost the file, and will not give it back however often it is asked: bad like a flipped bit.
-_LOST = {errno.EIO, errno.EISDIR, errno.ELOOP, errno.ESTALE, errno.EBADMSG}
+_LOST = {errno.EIO, errno.EISDIR, errno.ESTALE, errno.EBADMSG}
+_READ_BYTES = 2**20  # read at once: a piece stays in the processor's cache until it is copied
 
 
 class SpaceFolder:
@@ -39,54 +53,97 @@ class SpaceFolder:
     path : Path
         Its name is the id of the space.
     space : Space or None
-        None if only the id is known; size and type of the vectors are then not checked.
+        None if only the id is known: shards can then be checked against their names, and not opened.
     """
 
     def __init__(self, path: Path, space: Space | None) -> None:
         self.path = path
         self._space = space
         self._known: dict[str, tuple[Signature, ShardLayout]] = {}
-        self._passed_over: set[str] = set()
+        self._told: set[str] = set()
 
     def names(self) -> tuple[str, ...]:
         """Names of the shards that are there now, sorted."""
-        try:
-            names = os.listdir(self.path / "shards")
-        except FileNotFoundError:
-            return ()
-        except OSError:
-            with storage_errors(self.path, "read the cache folder"):
-                raise
-        return tuple(sorted(n.removesuffix(SUFFIX) for n in names if is_shard_name(n)))
+        with storage_errors(self.path, "read the cache folder"):
+            try:
+                names = os.listdir(self.path / "shards")
+            except FileNotFoundError:
+                return ()
+        return tuple(sorted(n.removesuffix(SUFFIX) for n in names if is_shard_file(n)))
 
-    @contextmanager
-    def opened(self, name: str, *, verify: Verify) -> Iterator[tuple[ShardLayout, Callable[[], NDArray[Any]]]]:
-        """Layout of a shard and a function that gives its vectors (n, D).
+    def shard(self, name: str) -> Path:
+        """Where the shard of this name lies."""
+        return self.path / "shards" / f"{name}{SUFFIX}"
 
-        The file is hashed on first touch, and again whenever it has changed since; it stays open, so that
-        what was looked at and what is read are one file whatever happens to its name.
+    def open(self, name: str, *, verify: Verify, scratch: "Scratch | None" = None) -> OpenShard:
+        """A shard, open for reading, to be closed by the caller.
+
+        The file is hashed on first touch, and again whenever it has changed since; what was hashed is what is
+        served then. It stays open, so that what was looked at and what is read are one file whatever happens
+        to its name.
+
+        Parameters
+        ----------
+        name : str
+        verify : {"lazy", "always", "never"}
+        scratch : Scratch, optional
+            Where to read it to; the arrays hold until it is used again.
 
         Raises
         ------
         FileNotFoundError, BadShard
             It is gone; it is not what it was.
+        CacheDamaged, FormatRefused
+            It is a link; it is of a newer format.
         StorageError
             It may not be read.
         """
-        path = self._shard(name)
-        with _opened_file(path) as file:
-            signature = _signature(file)
+        if self._space is None:
+            raise ValueError(f"The space of {self.path} is not known; its shards can only be checked.")
+        path = self.shard(name)
+        descriptor, status = _open_file(path)
+        try:
+            read = partial(_read, descriptor, path)
+            signature = _signature(status)
             known = self._known.get(name)
-            if known is not None and known[0] == signature and verify != "always":
-                layout = known[1]
-                yield layout, lambda: layout.read_vectors(file)
-                return
-            self._known.pop(name, None)
-            with _reading(path):
-                data = file.read()
-            layout = self._checked(name, data, verify=verify)
-            self._known[name] = (signature, layout)
-            yield layout, lambda: layout.vectors(data)
+            if known is None or known[0] != signature or verify == "always":
+                self._known.pop(name, None)
+                size = status.st_size
+                if verify == "never":
+                    layout = check_header(read(0, min(size, HEADER_LIMIT)).tobytes(), size, self._space)
+                else:
+                    data = read(0, size, into=(scratch or Scratch()).take(size))
+                    layout = check_shard(name, data, self._space)
+                    read = partial(_part, data)
+                self._known[name] = known = (signature, layout)
+            return OpenShard(known[1], read, partial(close, descriptor))
+        except BaseException:
+            close(descriptor)
+            raise
+
+    def open_ahead(self, names: Sequence[str], *, verify: Verify) -> Iterator[tuple[str, Callable[[], OpenShard]]]:
+        """Each name with a function that opens its shard: while one is used, the next is read and hashed.
+
+        Functions raise as `open` does. A shard holds until the next one is asked for.
+        """
+        if len(names) < 2:
+            yield from ((name, partial(self.open, name, verify=verify)) for name in names)
+            return
+        scratch = (Scratch(), Scratch())
+        with ThreadPoolExecutor(1) as pool:
+            coming: deque[tuple[str, Future[OpenShard]]] = deque()
+            try:
+                for i, name in enumerate(names):
+                    coming.append((name, pool.submit(self.open, name, verify=verify, scratch=scratch[i % 2])))
+                    if len(coming) == 2:
+                        before, opening = coming.popleft()
+                        yield before, opening.result
+                last, opening = coming.popleft()
+                yield last, opening.result
+            finally:  # left early: the one that was opened ahead is not needed
+                for _, opening in coming:
+                    if not opening.cancel() and opening.exception() is None:
+                        opening.result().close()
 
     def set_aside(self, name: str, reason: str) -> None:
         """Put a bad shard into quarantine, with one warning; where that is not permitted it is only passed over.
@@ -95,69 +152,81 @@ class SpaceFolder:
         looked at once more, and goes back if it is sound. Nothing that was acknowledged is lost.
         """
         target = self.path / "quarantine" / f"{name}{SUFFIX}"
+        if os.path.isdir(target):  # as such it was set aside once, and no file takes the place of a folder
+            target = target.with_name(f"{name}-{secrets.token_hex(4)}{SUFFIX}")
         try:
-            target.parent.mkdir(mode=PRIVATE, exist_ok=True)
-            os.replace(self._shard(name), target)
+            os.makedirs(target.parent, PRIVATE, exist_ok=True)
+            os.replace(self.shard(name), target)
             if self._is_sound(name, target):
-                os.replace(target, self._shard(name))
+                os.replace(target, self.shard(name))
                 return
             fate = "set aside in quarantine"
         except FileNotFoundError:
             fate = "set aside by another process"
         except OSError:
-            if name in self._passed_over:
-                return
-            self._passed_over.add(name)
             fate = "passed over"
+        if name in self._told:
+            return
+        self._told.add(name)
         logger.warning("shard %s of %s: %s; %s, its rows will be computed again", name[:12], self.path, reason, fate)
 
-    def check_all(self) -> list[tuple[str, str]]:
-        """Verify every shard anew; bad ones are set aside. Returns (name, reason) of the bad."""
-        bad = []
-        for name in self.names():
-            try:
-                with self.opened(name, verify="always"):
-                    pass
-            except FileNotFoundError:
-                continue
-            except BadShard as error:
-                bad.append((name, str(error)))
-                self.set_aside(name, str(error))
-        return bad
+    def check(self, name: str, scratch: "Scratch | None" = None) -> str | None:
+        """Hash one shard anew; why it is bad, after it was set aside, or None if it is sound or gone."""
+        try:
+            self._examine(name, self.shard(name), scratch or Scratch())
+        except FileNotFoundError:
+            return None
+        except BadShard as error:
+            self.set_aside(name, str(error))
+            return str(error)
+        return None
 
-    def _shard(self, name: str) -> Path:
-        return self.path / "shards" / f"{name}{SUFFIX}"
-
-    def _checked(self, name: str, data: bytes, *, verify: Verify) -> ShardLayout:
-        space_id = self.path.name
-        layout = parse_layout(data, space_id) if verify == "never" else check_shard(name, data, space_id)
-        known = self._space
-        if known is not None and (layout.dim, layout.vectors_dtype) != (known.dim, np.dtype(known.dtype)):
-            raise BadShard("its vectors have another size or type than the space")
-        return layout
+    def _examine(self, name: str, path: Path, scratch: "Scratch") -> None:
+        """Raise as `open` does unless the file at `path` is the shard of this name."""
+        descriptor, status = _open_file(path)
+        try:
+            data = _read(descriptor, path, 0, status.st_size, into=scratch.take(status.st_size))
+        finally:
+            close(descriptor)
+        if self._space is None:
+            check_bytes(name, data)
+        else:
+            check_shard(name, data, self._space)
 
     def _is_sound(self, name: str, path: Path) -> bool:
         try:
-            with _opened_file(path) as file:
-                self._checked(name, file.read(), verify="always")
+            self._examine(name, path, Scratch())
         except (BadShard, OSError):
             return False
         return True
 
 
-@contextmanager
-def _opened_file(path: Path) -> Iterator[BinaryIO]:
+class Scratch:
+    """Memory that one shard after the other is read to: fresh memory for each would cost more than reading it."""
+
+    def __init__(self) -> None:
+        self._memory = np.empty(0, np.uint8)
+
+    def take(self, size: int) -> Bytes:
+        """`size` bytes; what was taken before is overwritten."""
+        if len(self._memory) < size:
+            self._memory = np.empty(size, np.uint8)
+        return self._memory[:size]
+
+
+def is_shard_file(name: str) -> bool:
+    """Whether a file name is that of a shard."""
+    return name.endswith(SUFFIX) and is_shard_name(name.removesuffix(SUFFIX))
+
+
+def _open_file(path: Path) -> tuple[int, os.stat_result]:
+    """A plain file's descriptor and status. What the disk lost is a `BadShard`, what it refuses a `StorageError`."""
     with _reading(path):
-        if not stat.S_ISREG(path.stat().st_mode):  # opening a named pipe would wait for ever
-            raise BadShard("it is not a file")
-        file = open(path, "rb", buffering=0)  # noqa: SIM115
-    with file:
-        yield file
+        return open_plain(path, follow=False)
 
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """What the disk has lost is a `BadShard`; what it only refuses is a `StorageError`."""
     try:
         yield
     except FileNotFoundError:
@@ -165,11 +234,34 @@ def _reading(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in _LOST:
             raise BadShard(f"it cannot be read ({error.strerror})") from error
+        if error.errno == errno.ELOOP:
+            raise CacheDamaged(
+                f"{path} is a link, and may lead out of the cache; links are not followed.\n"
+                "Put the file itself in its place, or remove the link: its rows are then computed again."
+            ) from error
         with storage_errors(path, "read"):
             raise
 
 
-def _signature(file: BinaryIO) -> Signature:
+def _read(descriptor: int, path: Path, offset: int, size: int, *, into: Bytes | None = None) -> Bytes:
+    """Exactly `size` bytes of a file from `offset`, by plain reads."""
+    data = np.empty(size, np.uint8) if into is None else into
+    done = 0
+    with _reading(path):
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        while done < size:
+            piece = os.read(descriptor, min(size - done, _READ_BYTES))
+            if not piece:
+                raise BadShard("it became shorter")
+            data[done : done + len(piece)] = np.frombuffer(piece, np.uint8)
+            done += len(piece)
+    return data
+
+
+def _part(data: Bytes, offset: int, size: int) -> Bytes:
+    return data[offset : offset + size]
+
+
+def _signature(status: os.stat_result) -> Signature:
     """What changes when a file does. The change time cannot be set back as the modification time can."""
-    status = os.fstat(file.fileno())
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

@@ -79,29 +79,58 @@ def distinct_keys(keys: Keys) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     return first_sorted[by_row], inverse
 
 
-def find_keys(ordered: Keys, wanted: Keys) -> NDArray[np.intp]:
-    """Positions of `wanted` keys in `ordered` keys, -1 where absent.
+def are_sorted(keys: Keys) -> bool:
+    """Whether keys are distinct and in the order of their bytes."""
+    numbers = leading_number(keys)
+    falling, tied = numbers[1:] < numbers[:-1], np.flatnonzero(numbers[1:] == numbers[:-1])
+    return not falling.any() and all(keys[i].tobytes() < keys[i + 1].tobytes() for i in tied)  # ties: next to none
+
+
+class WantedKeys:
+    """Keys that are looked for, sorted once, so that shard after shard is matched against them.
 
     Parameters
     ----------
-    ordered : uint8 array (n, 32), sorted by all bytes
-    wanted : uint8 array (m, 32), any order
-        In the order of `leading_number` the search is several times faster: it walks through memory.
-
-    Returns
-    -------
-    int array (m,)
+    keys : uint8 array (n, 32), any order, a key any number of times
     """
-    positions = np.full(len(wanted), -1, np.intp)
-    numbers, wanted_numbers = leading_number(ordered), leading_number(wanted)
-    open_rows = np.arange(len(wanted))
-    candidates = np.searchsorted(numbers, wanted_numbers, side="left")
-    while len(open_rows):
-        near = candidates < len(ordered)
-        near[near] = numbers[candidates[near]] == wanted_numbers[open_rows[near]]
-        open_rows, candidates = open_rows[near], candidates[near]
-        equal = (ordered[candidates] == wanted[open_rows]).all(axis=1)
-        positions[open_rows[equal]] = candidates[equal]
-        # Two keys with the same first 8 bytes: 1 in 2^64 per pair by chance, but then the next one is looked at.
-        open_rows, candidates = open_rows[~equal], candidates[~equal] + 1
-    return positions
+
+    def __init__(self, keys: Keys) -> None:
+        numbers = leading_number(keys)
+        self._keys = np.ascontiguousarray(keys)
+        self._order = np.argsort(numbers)
+        self._numbers = numbers[self._order]
+
+    def match(self, ordered: Keys) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Where the keys stand in `ordered` (m, 32), which is sorted.
+
+        Returns
+        -------
+        positions, rows : int arrays
+            Every pair for which `ordered[positions]` equals `keys[rows]`; `positions` never falls.
+
+        Examples
+        --------
+        Wanted b a c b in a b: positions [0, 1, 1], rows [1, 0, 3].
+        """
+        numbers = leading_number(ordered)
+        if len(numbers) < len(self._numbers):  # search the fewer in the more
+            positions, slots = _equal_pairs(numbers, self._numbers)
+        else:
+            slots, positions = _equal_pairs(self._numbers, numbers)
+        if (positions[1:] < positions[:-1]).any():  # among wanted keys that share their first 8 bytes
+            order = np.argsort(positions, kind="stable")
+            positions, slots = positions[order], slots[order]
+        rows = self._order[slots]
+        # Chance makes two keys share their first 8 bytes once in 2^64 pairs; then the other 24 tell.
+        equal = (ordered[positions].view(np.uint64) == self._keys[rows].view(np.uint64)).all(axis=1)
+        return positions[equal], rows[equal]
+
+
+def _equal_pairs(few: NDArray[np.uint64], many: NDArray[np.uint64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """All (i, j) with few[i] == many[j], both sorted; i never falls, and j rises with equal i."""
+    start = np.searchsorted(many, few, side="left")
+    count = np.maximum(np.searchsorted(many, few, side="right") - start, 0)  # below 0 where `many` is not sorted
+    i = np.repeat(np.arange(len(few)), count)
+    before = np.cumsum(count) - count  # pairs of earlier i
+    j = np.arange(len(i)) + np.repeat(start - before, count)
+    return i, j

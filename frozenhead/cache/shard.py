@@ -1,31 +1,33 @@
 """A shard: an immutable file of keys and vectors of one space, named by the sha256 of its own bytes.
 
 The file is safetensors, so any reader of that format can open it: `keys` uint8 (n, 32) sorted, `vectors` (n, D),
-`tokens` int32 (n,) the length of each text in tokens before truncation. Its metadata names the space, so that
-a shard put into another space's folder is seen as foreign although its name fits its bytes.
+`tokens` int32 (n,) the length of each text in tokens before truncation. Its header follows from the space and n
+alone and is compared byte for byte: a shard of another space, size or type is seen although its name fits.
 """
 
 import hashlib
 import json
 import math
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save
 
-from frozenhead.cache.keys import KEY_BYTES, Keys, sorting_order
+from frozenhead.cache.keys import KEY_BYTES, Keys, are_sorted, sorting_order
+from frozenhead.cache.space import Space
+from frozenhead.errors import FormatRefused
 
 SHARD_FORMAT = "frozenhead-shard-1"
 SUFFIX = ".safetensors"
+HEADER_LIMIT = 4096  # bytes; our headers are under 500
 
-_DTYPES: dict[str, np.dtype[Any]] = {
-    "U8": np.dtype(np.uint8),
-    "I32": np.dtype(np.int32),
-    "F32": np.dtype(np.float32),
-    "F16": np.dtype(np.float16),
-}
+Bytes = NDArray[np.uint8]
+
+_NAME = re.compile(r"[0-9a-f]{64}")
+_MARK = re.compile(rb'"(frozenhead-shard-[0-9]+)":"([0-9a-f]*)"')
 _LENGTH_BYTES = 8  # a safetensors file opens with the length of its header, little-endian
 
 
@@ -35,137 +37,180 @@ class BadShard(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class ShardLayout:
-    """Where the arrays of a shard lie in its file, and the keys, read once.
+    """Where the arrays of a shard lie in its file.
 
     Attributes
     ----------
-    keys : uint8 array (n, 32), sorted
-    tokens : int32 array (n,)
-    vectors_at : int
-        Byte offset of `vectors` in the file.
-    vectors_dtype : numpy dtype
-    dim : int
+    rows, dim : int
+        n and D.
+    dtype : numpy dtype
+        Of the vectors.
+    header : bytes
+        How the file begins.
+    keys_at, tokens_at, vectors_at : int
+        Byte offsets in the file.
+    size : int
+        Bytes of the whole file.
     """
 
-    keys: Keys
-    tokens: NDArray[np.int32]
-    vectors_at: int
-    vectors_dtype: np.dtype[Any]
+    rows: int
     dim: int
-
-    @property
-    def rows(self) -> int:
-        """Number of keys, n."""
-        return len(self.keys)
-
-    def vectors(self, data: bytes) -> NDArray[Any]:
-        """The vectors (n, D) inside the bytes of the whole file, as a read-only view."""
-        flat = np.frombuffer(data, self.vectors_dtype, count=self.rows * self.dim, offset=self.vectors_at)
-        return flat.reshape(self.rows, self.dim)
-
-    def read_vectors(self, file: BinaryIO) -> NDArray[Any]:
-        """The vectors (n, D), read from the open file anew. A plain read, not a map: a file cut short while
-        it is mapped kills the process, while a short read is an error like any other."""
-        file.seek(0)
-        flat = np.fromfile(file, self.vectors_dtype, count=self.rows * self.dim, offset=self.vectors_at)
-        if flat.size != self.rows * self.dim:
-            raise BadShard("it became shorter")
-        return flat.reshape(self.rows, self.dim)
+    dtype: np.dtype[Any]
+    header: bytes
+    keys_at: int
+    tokens_at: int
+    vectors_at: int
+    size: int
 
 
-def encode_shard(space_id: str, keys: Keys, vectors: NDArray[Any], tokens: NDArray[np.int32]) -> bytes:
+def shard_layout(space: Space, rows: int) -> ShardLayout:
+    """The one layout of a shard of so many rows: as the safetensors library writes it, aligned, wide types first."""
+    dtype = np.dtype(space.dtype)
+    arrays = {
+        "vectors": (dtype.itemsize, f"F{8 * dtype.itemsize}", [rows, space.dim]),
+        "tokens": (4, "I32", [rows]),
+        "keys": (1, "U8", [rows, KEY_BYTES]),
+    }
+    if dtype.itemsize < 4:
+        arrays = {name: arrays[name] for name in ("tokens", "vectors", "keys")}
+    content: dict[str, Any] = {"__metadata__": {SHARD_FORMAT: space.id}}
+    starts, end = {}, 0
+    for name, (width, kind, shape) in arrays.items():
+        starts[name], end = end, end + width * math.prod(shape)
+        content[name] = {"dtype": kind, "shape": shape, "data_offsets": [starts[name], end]}
+    text = json.dumps(content, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    header = len(text).to_bytes(_LENGTH_BYTES, "little") + text
+    return ShardLayout(
+        rows=rows,
+        dim=space.dim,
+        dtype=dtype,
+        header=header,
+        keys_at=len(header) + starts["keys"],
+        tokens_at=len(header) + starts["tokens"],
+        vectors_at=len(header) + starts["vectors"],
+        size=len(header) + end,
+    )
+
+
+class OpenShard:
+    """The arrays of a shard. Closing it, as leaving its `with` block does, ends what was read from it.
+
+    Parameters
+    ----------
+    layout : ShardLayout
+    read : callable
+        `read(offset, size)` gives bytes of the file; it raises `BadShard` if there are not so many.
+    close : callable
+    """
+
+    def __init__(
+        self, layout: ShardLayout, read: Callable[[int, int], Bytes], close: Callable[[], None] = lambda: None
+    ) -> None:
+        self.layout = layout
+        self._read = read
+        self.close = close
+
+    def __enter__(self) -> "OpenShard":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def keys(self) -> Keys:
+        """uint8 (n, 32), sorted."""
+        layout = self.layout
+        return self._read(layout.keys_at, layout.rows * KEY_BYTES).reshape(layout.rows, KEY_BYTES)
+
+    def tokens(self) -> NDArray[np.int32]:
+        """int32 (n,)."""
+        return self._read(self.layout.tokens_at, self.layout.rows * 4).view(np.int32)
+
+    def vectors(self, start: int, stop: int) -> NDArray[Any]:
+        """Rows `start` to `stop` of the vectors, (stop - start, D) of the stored dtype."""
+        layout = self.layout
+        row = layout.dim * layout.dtype.itemsize
+        data = self._read(layout.vectors_at + start * row, (stop - start) * row)
+        return data.view(layout.dtype).reshape(stop - start, layout.dim)
+
+
+def encode_shard(space: Space, keys: Keys, vectors: NDArray[Any], tokens: NDArray[np.int32]) -> bytes:
     """The bytes of a shard. Equal content gives equal bytes, hence one name.
 
     Parameters
     ----------
-    space_id : str
+    space : Space
     keys : uint8 array (n, 32), distinct, any order
     vectors : array (n, D) of the space's stored dtype
     tokens : int32 array (n,)
     """
-    if len(vectors) != len(keys) or len(tokens) != len(keys) or vectors.ndim != 2:
-        raise ValueError(f"Shapes do not fit: keys {keys.shape}, vectors {vectors.shape}, tokens {tokens.shape}.")
+    layout = shard_layout(space, len(keys))
+    expected = [
+        ((layout.rows, KEY_BYTES), np.uint8),
+        ((layout.rows, layout.dim), layout.dtype),
+        ((layout.rows,), np.int32),
+    ]
+    if [(a.shape, a.dtype) for a in (keys, vectors, tokens)] != expected:
+        raise ValueError(f"Arrays do not fit: keys {keys.shape}, vectors {vectors.shape}, tokens {tokens.shape}.")
     order = sorting_order(keys)
-    arrays = {"keys": keys[order], "tokens": tokens[order], "vectors": vectors[order]}
-    # One entry only: safetensors writes several in an order that changes from call to call, and with it the name.
-    metadata = {SHARD_FORMAT: space_id}
-    return bytes(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata))
+    ordered = keys[order]
+    if not are_sorted(ordered):
+        raise ValueError("A key stands twice among the rows of a shard.")
+    parts: dict[int, NDArray[Any]] = {
+        layout.keys_at: ordered,
+        layout.tokens_at: tokens[order],
+        layout.vectors_at: vectors[order],
+    }
+    return b"".join([layout.header, *(parts[at].tobytes() for at in sorted(parts))])
 
 
-def shard_name(data: bytes) -> str:
+def shard_name(data: bytes | memoryview) -> str:
     """The name that belongs to these bytes: their sha256."""
     return hashlib.sha256(data).hexdigest()
 
 
-def check_shard(name: str, data: bytes, space_id: str) -> ShardLayout:
-    """Verify a shard's bytes against its name, its header and its space.
+def is_shard_name(name: str) -> bool:
+    """Whether this is the name of a shard, without suffix: 64 hexadecimal digits."""
+    return _NAME.fullmatch(name) is not None
+
+
+def check_bytes(name: str, data: Bytes) -> None:
+    """Raise `BadShard` unless the bytes are those that the file was named for."""
+    if shard_name(data.data) != name:
+        raise BadShard("its bytes do not match its name")
+
+
+def check_shard(name: str, data: Bytes, space: Space) -> ShardLayout:
+    """Verify a shard's bytes against its name, its space, and the order of its keys.
 
     Raises
     ------
     BadShard
         The bytes are not those the file was written with, or belong to another space.
+    FormatRefused
+        They are sound, and of a newer format.
     """
-    if shard_name(data) != name:
-        raise BadShard("its bytes do not match its name")
-    return parse_layout(data, space_id)
+    check_bytes(name, data)
+    layout = check_header(data[:HEADER_LIMIT].tobytes(), len(data), space)
+    if not are_sorted(OpenShard(layout, lambda offset, size: data[offset : offset + size]).keys()):
+        raise BadShard("its keys are not in order")
+    return layout
 
 
-def parse_layout(data: bytes, space_id: str) -> ShardLayout:
-    """Read the header; every claim in it is checked against the size of the file. Raises `BadShard`."""
-    header, start = parse_header(data)
-    metadata = header.pop("__metadata__", {})
-    if not isinstance(metadata, dict) or SHARD_FORMAT not in metadata:
-        raise BadShard("it is not a frozenhead shard of this format")
-    if metadata[SHARD_FORMAT] != space_id:
-        raise BadShard("it belongs to another space")
-    if set(header) != {"keys", "tokens", "vectors"}:
-        raise BadShard("its arrays are not keys, tokens and vectors")
-    spans = {name: _span(entry, start, len(data)) for name, entry in header.items()}
-    if start + sum(math.prod(shape) * dtype.itemsize for dtype, shape, _ in spans.values()) != len(data):
-        raise BadShard("its size does not match its header")
-    (k_type, k_shape, k_at), (t_type, t_shape, t_at), (v_type, v_shape, v_at) = (
-        spans[name] for name in ("keys", "tokens", "vectors")
-    )
-    rows = k_shape[0] if k_shape else 0
-    if k_shape != (rows, KEY_BYTES) or t_shape != (rows,) or len(v_shape) != 2 or v_shape[0] != rows:
-        raise BadShard("its arrays do not fit each other")
-    if k_type != np.uint8 or t_type != np.int32 or v_type.kind != "f":
-        raise BadShard("its arrays have other types")
-    return ShardLayout(
-        # Copies, so that the 64 MiB of the file are not kept alive by their keys.
-        keys=np.frombuffer(data, np.uint8, rows * KEY_BYTES, k_at).reshape(rows, KEY_BYTES).copy(),
-        tokens=np.frombuffer(data, np.int32, rows, t_at).copy(),
-        vectors_at=v_at,
-        vectors_dtype=v_type,
-        dim=v_shape[1],
-    )
-
-
-def parse_header(data: bytes) -> tuple[dict[str, Any], int]:
-    """The JSON header of a safetensors file and the offset at which its data start. Raises `BadShard`."""
-    length = int.from_bytes(data[:_LENGTH_BYTES], "little")
-    start = _LENGTH_BYTES + length
-    if len(data) < _LENGTH_BYTES or start > len(data):
-        raise BadShard("it is cut short")
-    try:
-        header = json.loads(data[_LENGTH_BYTES:start])
-    except (ValueError, RecursionError) as error:
-        raise BadShard("its header is not JSON") from error
-    if not isinstance(header, dict):
-        raise BadShard("its header is not an object")
-    return header, start
-
-
-def _span(entry: Any, start: int, size: int) -> tuple[np.dtype[Any], tuple[int, ...], int]:
-    """Dtype, shape and file offset of one array, or `BadShard` if the claim does not hold."""
-    try:
-        dtype: np.dtype[Any] = _DTYPES[entry["dtype"]]
-        shape: tuple[int, ...] = tuple(entry["shape"])
-        begin, end = entry["data_offsets"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise BadShard("its header lacks a field") from error
-    if not all(isinstance(n, int) and n >= 0 for n in (*shape, begin, end)):
-        raise BadShard("its header holds no sizes")
-    if end - begin != math.prod(shape) * dtype.itemsize or start + end > size:
-        raise BadShard("its size does not match its header")
-    return dtype, shape, start + begin
+def check_header(start: bytes, size: int, space: Space) -> ShardLayout:
+    """The layout of a file of `size` bytes that begins with `start`. Raises `BadShard` and `FormatRefused`."""
+    row = 4 + KEY_BYTES + space.dim * np.dtype(space.dtype).itemsize
+    begin = _LENGTH_BYTES + int.from_bytes(start[:_LENGTH_BYTES], "little")
+    layout = shard_layout(space, max(size - begin, 0) // row)
+    if size == layout.size and start[:begin] == layout.header:
+        return layout
+    mark = _MARK.search(start[:begin])
+    if mark is None:
+        raise BadShard("it is not a frozenhead shard")
+    found, owner = mark[1].decode(), mark[2].decode()
+    if found != SHARD_FORMAT:
+        raise FormatRefused(
+            f"The cache holds shards of another format ({found}) than this version knows ({SHARD_FORMAT}).\n"
+            "Upgrade frozenhead, or choose another folder with --cache-dir."
+        )
+    raise BadShard("it belongs to another space" if owner != space.id else "its size does not match its header")

@@ -3,15 +3,18 @@
     <folder>/v1/<space id>/
       space.json                   every input of the id, readable
       shards/<sha256>.safetensors  immutable, named by the hash of their own bytes
+      pins/<hash>.json             which run refers to which shards
       quarantine/                  files that failed verification
 
 The rename of a shard is its commit; there is no index to tear, and no lock. Readers take the list of
 shards they see, or the list that a run has pinned, and verify each shard when they first touch it.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +22,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frozenhead.cache.folder import PRIVATE, SpaceFolder, Verify
-from frozenhead.cache.keys import Keys, find_keys, leading_number
-from frozenhead.cache.shard import SUFFIX, BadShard
+from frozenhead.cache.keys import KEY_BYTES, Keys, WantedKeys, distinct_keys
+from frozenhead.cache.pins import write_pin
+from frozenhead.cache.shard import BadShard, OpenShard, is_shard_name
 from frozenhead.cache.space import Space
-from frozenhead.cache.upkeep import is_shard_name, read_description
+from frozenhead.cache.upkeep import note_use, read_description
 from frozenhead.cache.writer import FLUSH_BYTES, FLUSH_SECONDS, ShardWriter
 from frozenhead.errors import CacheDamaged
-from frozenhead.files import make_folder, write_json
+from frozenhead.files import make_folder, new_file, write_json
 
-_COPY_ROWS = 4096  # rows copied at once: 6 MiB of 384 float32, where a whole shard would be 64 MiB more
+_COPY_ROWS = 2048  # rows read and copied at once: 3 MiB of 384 float32
+_LOOKUP_ROWS = 2**22  # keys sorted and matched at once: 100 MiB, however many there are
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +64,11 @@ class SpaceStore:
         self.space = space
         self._verify: Verify = verify
         self._shards = SpaceFolder(folder, space)
+        self._used = False
+
+    def shard(self, name: str) -> Path:
+        """The file of a shard."""
+        return self._shards.shard(name)
 
     def pin(self) -> tuple[str, ...]:
         """Names of the shards that are there now, sorted. Files that others add later are not in it."""
@@ -70,6 +80,7 @@ class SpaceStore:
         Parameters
         ----------
         keys : uint8 array (n, 32)
+            In any order, a key any number of times.
         shards : sequence of str, optional
             Look only into these, the pins of a run; those that are needed must be there and sound.
             By default all shards of the space, a bad one being set aside.
@@ -83,26 +94,32 @@ class SpaceStore:
         StorageError
             The folder or a shard may not be read.
         """
-        n = len(keys)
-        result = Lookup(
-            found=np.zeros(n, bool),
-            vectors=np.empty((n, self.space.dim), self.space.dtype) if with_vectors else None,
-            tokens=np.zeros(n, np.int32),
-            shards=(),
-        )
-        used = []
-        wanted = np.argsort(leading_number(keys))  # rows not found yet, in the order of their keys
-        for name in self.pin() if shards is None else sorted({str(name) for name in shards}):
-            if not len(wanted):
-                break
-            with self._tolerant(name, pinned=shards is not None):
-                left = self._take(name, keys, wanted, result)
-                if len(left) < len(wanted):
-                    used.append(name)
-                wanted = left
-        if result.vectors is not None:
-            result.vectors[wanted] = np.nan
-        return replace(result, shards=tuple(used))
+        matrix = np.empty((len(keys), self.space.dim), self.space.dtype) if with_vectors else None
+        return self._fill(keys, matrix, shards)
+
+    def lookup_into(self, path: Path, keys: Keys, *, shards: Sequence[str] | None = None) -> Lookup:
+        """Find keys, their vectors in a `.npy` file at `path` that is then memory-mapped, for more than memory holds.
+
+        Takes 100 MiB and 5 bytes per key, however many vectors there are. Parameters and errors as `lookup`.
+
+        Raises
+        ------
+        StorageError
+            The disk does not take the file. `path` is then as it was before.
+        """
+        shape, dtype = (len(keys), self.space.dim), np.dtype(self.space.dtype)
+        with new_file(path) as file:
+            np.lib.format.write_array_header_2_0(file, {"descr": dtype.str, "fortran_order": False, "shape": shape})
+            file.flush()
+            if len(keys):
+                # A map into a file without blocks would kill the process when the disk is full: take them first.
+                os.posix_fallocate(file.fileno(), file.tell(), len(keys) * self.space.dim * dtype.itemsize)
+                matrix = np.memmap(file, dtype, mode="r+", offset=file.tell(), shape=shape)
+                result = self._fill(keys, matrix, shards)
+                matrix.flush()
+            else:
+                result = self._fill(keys, np.empty(shape, dtype), shards)
+        return replace(result, vectors=np.load(path, mmap_mode="r" if len(keys) else None, allow_pickle=False))
 
     def writer(
         self,
@@ -126,14 +143,8 @@ class SpaceStore:
         for folder in (self.folder.parent.parent, self.folder.parent, self.folder, self.folder / "shards"):
             make_folder(folder, mode=PRIVATE)
         self.describe(recorded or {})
-        return ShardWriter(
-            self.folder / "shards",
-            self.space.id,
-            dim=self.space.dim,
-            dtype=np.dtype(self.space.dtype),
-            flush_bytes=flush_bytes,
-            flush_seconds=flush_seconds,
-        )
+        note_use(self.folder)
+        return ShardWriter(self.folder / "shards", self.space, flush_bytes=flush_bytes, flush_seconds=flush_seconds)
 
     def describe(self, recorded: dict[str, Any]) -> None:
         """Write `space.json` where it is missing or damaged; a sound one is left as it is. Raises `StorageError`."""
@@ -141,36 +152,81 @@ class SpaceStore:
             content = {"id": self.space.id, "space": self.space.to_dict(), "recorded": recorded}
             write_json(self.folder / "space.json", content)
 
-    def check_all(self) -> list[tuple[str, str]]:
-        """Verify every shard anew; bad ones go to quarantine. Returns (name, reason) of the bad."""
-        return self._shards.check_all()
+    def refer(self, holder: Path, shards: Sequence[str]) -> None:
+        """Note that the run's file `holder` goes by these shards, for `prune` and `compact`. Raises `StorageError`."""
+        write_pin(self.folder, holder, shards)
 
-    def rows(self) -> Iterator[tuple[Keys, NDArray[Any], NDArray[np.int32]]]:
-        """Keys (n, 32), vectors (n, D) and tokens (n,) shard by shard, as they are stored."""
-        for name in self.pin():
+    def shard_keys(self, name: str) -> Keys:
+        """The keys of one shard, uint8 (n, 32), sorted; none if it is gone or was found bad."""
+        with self._tolerant(name, pinned=False), self._shards.open(name, verify=self._verify) as shard:
+            return shard.keys().copy()
+        return np.zeros((0, KEY_BYTES), np.uint8)
+
+    def keys(self) -> Keys:
+        """The distinct keys of the space: uint8 (n, 32), in the order of `rows`."""
+        keys = np.concatenate([np.zeros((0, KEY_BYTES), np.uint8), *map(self.shard_keys, self.pin())])
+        return keys[distinct_keys(keys)[0]]
+
+    def rows(self, shards: Sequence[str] | None = None) -> Iterator[tuple[Keys, NDArray[Any], NDArray[np.int32]]]:
+        """Keys (n, 32), vectors (n, D) and tokens (n,), sound shard by sound shard, each key once.
+
+        Where a key stands in several shards, the first by name gives it, as in `lookup`.
+        """
+        names = self.pin() if shards is None else self._pinned(shards)
+        parts = [self.shard_keys(name) for name in names]
+        first = np.zeros(sum(map(len, parts)), bool)
+        first[distinct_keys(np.concatenate([np.zeros((0, KEY_BYTES), np.uint8), *parts]))[0]] = True
+        ends = np.cumsum([len(part) for part in parts])
+        for name, mask in zip(names, np.split(first, ends[:-1]), strict=True) if names else ():
             block = None
-            with self._tolerant(name, pinned=False), self._shards.opened(name, verify=self._verify) as (layout, read):
-                block = layout.keys, read(), layout.tokens
+            with self._tolerant(name, pinned=False), self._shards.open(name, verify=self._verify) as shard:
+                if shard.layout.rows == len(mask):  # it is none other than before, though it may be gone
+                    block = shard.keys()[mask], shard.vectors(0, len(mask))[mask], shard.tokens()[mask]
             if block is not None:
                 yield block
 
-    def _take(self, name: str, keys: Keys, wanted: NDArray[np.intp], result: Lookup) -> NDArray[np.intp]:
-        """Fill the wanted rows that one shard holds into `result`; returns the rows still wanted."""
-        with self._shards.opened(name, verify=self._verify) as (layout, read_vectors):
-            positions = find_keys(layout.keys, keys[wanted])
-            here = positions >= 0
-            rows, positions = wanted[here], positions[here]
-            if result.vectors is not None and len(rows):
-                _copy_rows(read_vectors(), positions, result.vectors, rows)
-            result.tokens[rows] = layout.tokens[positions]
-            result.found[rows] = True
-            return wanted[~here]
+    def _fill(self, keys: Keys, matrix: NDArray[Any] | None, shards: Sequence[str] | None) -> Lookup:
+        """Look all keys up, so many at a time that sorting them takes the same memory whatever their number."""
+        found, tokens = np.zeros(len(keys), bool), np.zeros(len(keys), np.int32)
+        used: set[str] = set()
+        for start in range(0, len(keys), _LOOKUP_ROWS):
+            rows = slice(start, start + _LOOKUP_ROWS)
+            part = _Part(keys[rows], found[rows], tokens[rows], None if matrix is None else matrix[rows])
+            used |= self._fill_part(part, shards)
+        if used and not self._used:
+            self._used = True
+            note_use(self.folder)
+        return Lookup(found=found, vectors=matrix, tokens=tokens, shards=tuple(sorted(used)))
+
+    def _fill_part(self, part: "_Part", shards: Sequence[str] | None) -> set[str]:
+        """Fill rows from one shard after the other; returns the names of those that served."""
+        used: set[str] = set()
+        seen: set[str] = set()
+        names = self.pin() if shards is None else self._pinned(shards)
+        while names and part.missing:
+            for name, opening in self._shards.open_ahead(names, verify=self._verify):
+                with self._tolerant(name, pinned=shards is not None), opening() as shard:
+                    if part.take(shard):
+                        used.add(name)
+                if not part.missing:
+                    break
+            # `cache compact` may have put new shards in the place of some before we came to these.
+            seen.update(names)
+            names = () if shards is not None else tuple(name for name in self.pin() if name not in seen)
+        part.leave()
+        return used
+
+    def _pinned(self, shards: Sequence[str]) -> tuple[str, ...]:
+        """The names of pinned shards, sorted. They are read from a file of the run: none may lead elsewhere."""
+        names = tuple(sorted({str(name) for name in shards}))
+        for name in names:
+            if not is_shard_name(name):
+                raise CacheDamaged(_damaged(name, self.folder, "is no name of a shard"))
+        return names
 
     @contextmanager
     def _tolerant(self, name: str, *, pinned: bool) -> Iterator[None]:
         """A shard that is gone is passed over and a bad one set aside; if it was pinned, either is an error."""
-        if not is_shard_name(f"{name}{SUFFIX}"):  # a pin is read from a file of the run: it must not lead elsewhere
-            raise CacheDamaged(_damaged(name, self.folder, "is no name of a shard"))
         try:
             yield
         except FileNotFoundError as error:
@@ -182,11 +238,44 @@ class SpaceStore:
                 raise CacheDamaged(_damaged(name, self.folder, f"is damaged ({error})")) from error
 
 
-def _copy_rows(source: NDArray[Any], positions: NDArray[np.intp], target: NDArray[Any], rows: NDArray[np.intp]) -> None:
-    """`target[rows] = source[positions]` without a second array of that size."""
-    for start in range(0, len(rows), _COPY_ROWS):
-        part = slice(start, start + _COPY_ROWS)
-        target[rows[part]] = source[positions[part]]
+class _Part:
+    """Keys and, row by row, what was found of them. The arrays are filled in place."""
+
+    def __init__(
+        self, keys: Keys, found: NDArray[np.bool_], tokens: NDArray[np.int32], matrix: NDArray[Any] | None
+    ) -> None:
+        self._wanted = WantedKeys(keys)
+        self._found, self._tokens, self._matrix = found, tokens, matrix
+        self.missing = len(keys)
+
+    def take(self, shard: OpenShard) -> bool:
+        """Fill the rows that `shard` holds and no shard before it held; returns whether there were any."""
+        positions, rows = self._wanted.match(shard.keys())
+        new = ~self._found[rows]
+        positions, rows = positions[new], rows[new]
+        if not len(rows):
+            return False
+        if self._matrix is not None:
+            _copy_rows(shard, positions, self._matrix, rows)
+        self._tokens[rows] = shard.tokens()[positions]
+        self._found[rows] = True
+        self.missing -= len(rows)
+        return True
+
+    def leave(self) -> None:
+        """Rows that were not found hold NaN."""
+        if self._matrix is not None and self.missing:
+            self._matrix[~self._found] = np.nan
+
+
+def _copy_rows(shard: OpenShard, positions: NDArray[np.intp], target: NDArray[Any], rows: NDArray[np.intp]) -> None:
+    """`target[rows] = vectors[positions]`, reading only the stretches of the shard that are needed."""
+    cuts = np.searchsorted(positions, np.arange(0, shard.layout.rows + _COPY_ROWS, _COPY_ROWS))
+    for first, last in pairwise(cuts):
+        if first < last:
+            start = positions[first]
+            block = shard.vectors(start, positions[last - 1] + 1)
+            target[rows[first:last]] = block[positions[first:last] - start]
 
 
 def _damaged(name: str, folder: Path, what: str) -> str:

@@ -6,17 +6,20 @@ import re
 import shutil
 import stat
 import time
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from frozenhead.cache.shard import SUFFIX, BadShard, parse_header
+from frozenhead.cache.folder import is_shard_file
+from frozenhead.cache.pins import Pin, read_pins
+from frozenhead.cache.shard import HEADER_LIMIT
 from frozenhead.cache.space import Space
-from frozenhead.files import TEMPORARY_PREFIX, host_name
+from frozenhead.files import TEMPORARY_PREFIX, host_name, read_file
 
-_SHARD = re.compile(r"[0-9a-f]{64}" + re.escape(SUFFIX))
 _PID = re.compile(r"[1-9][0-9]{0,8}")
-_HEADER_LIMIT = 4096  # our headers are under 500 bytes
+_ROWS = re.compile(rb'"keys":\{"dtype":"U8","shape":\[([0-9]{1,15}),32\]')
 _ABANDONED_SECONDS = 24 * 3600.0
 
 
@@ -33,6 +36,12 @@ class SpaceSummary:
         Names and versions written beside the identity.
     rows, shards, bytes, quarantined : int
         Rows are those the headers claim; a text that two writers computed counts twice.
+    last_used : float or None
+        When its vectors were last written or read, in seconds since 1970; None if that cannot be told.
+    pinned : bool
+        Whether a run refers to it.
+    runs : tuple of Path
+        Files of the runs that do, as far as their pins can be read.
     """
 
     id: str
@@ -42,6 +51,9 @@ class SpaceSummary:
     shards: int
     bytes: int
     quarantined: int
+    last_used: float | None
+    pinned: bool
+    runs: tuple[Path, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,30 +65,29 @@ class PruneItem:
     bytes: int
 
 
-def is_shard_name(name: str) -> bool:
-    """Whether a file name is that of a shard: 64 hexadecimal digits and the suffix."""
-    return _SHARD.fullmatch(name) is not None
-
-
 def summarise(folder: Path) -> SpaceSummary:
     """Read the description of a space and the headers of its shards."""
     space, recorded = read_description(folder)
-    shards = sorted(p for p in _entries(folder / "shards") if is_shard_name(p.name))
+    shards = [p for p in _entries(folder / "shards") if is_shard_file(p.name)]
+    pins = live_pins(folder)
     return SpaceSummary(
         id=folder.name,
         space=space,
         recorded=recorded,
         rows=sum(_claimed_rows(path) for path in shards),
         shards=len(shards),
-        bytes=sum(_size(path) for path in shards),
+        bytes=sum(file_size(path) for path in shards),
         quarantined=len(_entries(folder / "quarantine")),
+        last_used=last_use(folder),
+        pinned=bool(pins),
+        runs=tuple(pin.holder for pin in pins if pin.holder is not None),
     )
 
 
 def read_description(folder: Path) -> tuple[Space | None, dict[str, Any]]:
     """The space and the facts beside it in `space.json`; (None, {}) if it is not what the folder's name says."""
     try:
-        content = json.loads((folder / "space.json").read_bytes())
+        content = json.loads(read_file(folder / "space.json"))
         space = Space.from_dict(content["space"])
         recorded = dict(content.get("recorded", {}))
         return (space, recorded) if space.id == folder.name else (None, {})
@@ -84,15 +95,49 @@ def read_description(folder: Path) -> tuple[Space | None, dict[str, Any]]:
         return None, {}
 
 
-def find_waste(folder: Path, *, whole: bool) -> list[PruneItem]:
-    """What may go from one space: everything if `whole`, else the leavings of dead writers and the quarantine."""
-    if whole:
-        size = sum(_size(p) for p in folder.rglob("*"))
-        return [PruneItem(path=folder, reason="space named", bytes=size)]
-    leavings = [p for sub in (folder, folder / "shards") for p in _entries(sub) if _is_abandoned(p)]
-    waste = [(p, "unfinished file of a stopped process") for p in leavings]
-    waste += [(p, "failed verification") for p in _entries(folder / "quarantine")]
-    return [PruneItem(path=p, reason=reason, bytes=_size(p)) for p, reason in waste]
+def note_use(folder: Path) -> None:
+    """Set the time of last use, that of `space.json`, where that can be done."""
+    with suppress(OSError):
+        os.utime(folder / "space.json")
+
+
+def last_use(folder: Path) -> float | None:
+    """When a space was last written to or read from; of one that has lost its `space.json`, last written to."""
+    for path in (folder / "space.json", folder / "shards"):
+        with suppress(OSError):
+            return path.stat().st_mtime
+    return None
+
+
+def utc_time(seconds: float) -> datetime | None:
+    """A file's time as a date; None if it lies beyond the years that have one, as on a broken disk."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def find_waste(folder: Path, *, temporary: bool, quarantine: bool) -> list[PruneItem]:
+    """What may go from one space: leavings of dead writers, pins of runs that are gone, and the quarantine."""
+    waste: list[tuple[Path, str]] = []
+    if temporary:
+        folders = (folder, folder / "shards", folder / "pins", folder / "quarantine")
+        leavings = [path for sub in folders for path in _entries(sub) if _is_abandoned(path)]
+        waste += [(path, "unfinished file of a stopped process") for path in leavings]
+        waste += [(pin.path, "pin of a run that is gone") for pin in read_pins(folder) if not pin.live]
+    if quarantine:
+        waste += [(path, "failed verification") for path in _entries(folder / "quarantine")]
+    return [PruneItem(path=p, reason=reason, bytes=file_size(p)) for p, reason in dict(waste).items()]
+
+
+def whole_space(folder: Path, reason: str) -> PruneItem:
+    """A space with all that is in it."""
+    return PruneItem(path=folder, reason=reason, bytes=sum(file_size(path) for path in folder.rglob("*")))
+
+
+def live_pins(folder: Path) -> list[Pin]:
+    """The pins of runs that still refer to the space."""
+    return [pin for pin in read_pins(folder) if pin.live]
 
 
 def remove_waste(items: list[PruneItem]) -> None:
@@ -111,7 +156,7 @@ def _entries(folder: Path) -> list[Path]:
         return []
 
 
-def _size(path: Path) -> int:
+def file_size(path: Path) -> int:
     """Bytes of a file, 0 for a folder; 0 as well if another process has taken it away since it was listed."""
     try:
         status = path.lstat()
@@ -152,9 +197,7 @@ def _has_ended(pid: str) -> bool:
 def _claimed_rows(path: Path) -> int:
     """Rows by the header alone: a listing does not read the vectors."""
     try:
-        with open(path, "rb") as file:
-            start = file.read(_HEADER_LIMIT)
-        header, _ = parse_header(start)
-        return int(header["keys"]["shape"][0])
-    except (OSError, BadShard, KeyError, IndexError, TypeError, ValueError, OverflowError):
+        match = _ROWS.search(read_file(path, limit=HEADER_LIMIT))
+    except OSError:
         return 0
+    return int(match[1]) if match else 0

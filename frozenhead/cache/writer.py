@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from frozenhead.cache.keys import KEY_BYTES, Keys
+from frozenhead.cache.keys import KEY_BYTES, Keys, distinct_keys
 from frozenhead.cache.shard import SUFFIX, encode_shard, shard_name
+from frozenhead.cache.space import Space
 from frozenhead.errors import StorageError
 from frozenhead.files import write_file
 
@@ -28,11 +29,7 @@ class ShardWriter:
     ----------
     folder : Path
         The `shards` folder of the space.
-    space_id : str
-    dim : int
-        D, the size of a vector.
-    dtype : numpy dtype
-        How vectors are stored.
+    space : Space
     flush_bytes : int
         Commit when the gathered vectors reach this size.
     flush_seconds : float
@@ -44,18 +41,14 @@ class ShardWriter:
     def __init__(
         self,
         folder: Path,
-        space_id: str,
+        space: Space,
         *,
-        dim: int,
-        dtype: np.dtype[Any],
         flush_bytes: int = FLUSH_BYTES,
         flush_seconds: float = FLUSH_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._folder = folder
-        self._space_id = space_id
-        self._dim = dim
-        self._dtype = dtype
+        self._space = space
         self._flush_bytes = flush_bytes
         self._flush_seconds = flush_seconds
         self._clock = clock
@@ -75,16 +68,17 @@ class ShardWriter:
             The disk does not take the shard.
         """
         n = len(keys)
-        if (keys.shape, vectors.shape, tokens.shape) != ((n, KEY_BYTES), (n, self._dim), (n,)):
+        if (keys.shape, vectors.shape, tokens.shape) != ((n, KEY_BYTES), (n, self._space.dim), (n,)):
             raise ValueError(
-                f"Shapes do not fit a space of {self._dim} dimensions: "
+                f"Shapes do not fit a space of {self._space.dim} dimensions: "
                 f"keys {keys.shape}, vectors {vectors.shape}, tokens {tokens.shape}."
             )
         with np.errstate(over="ignore"):  # what is too large for float16 becomes infinite, and is refused below
-            block = (keys.copy(), vectors.astype(self._dtype), tokens.astype(np.int32))
+            block = (keys.copy(), vectors.astype(self._space.dtype), tokens.astype(np.int32))
         if not np.isfinite(block[1]).all():
             raise ValueError(
-                f"The encoder gave a vector that is not finite in {self._dtype} (NaN or infinity); it is not stored."
+                f"The encoder gave a vector that is not finite in {self._space.dtype} "
+                "(NaN or infinity); it is not stored."
             )
         if not self._blocks:
             self._since = self._clock()
@@ -98,7 +92,8 @@ class ShardWriter:
         if not self._blocks:
             return
         keys, vectors, tokens = (np.concatenate(parts) for parts in zip(*self._blocks, strict=True))
-        data = encode_shard(self._space_id, keys, vectors, tokens)
+        first, _ = distinct_keys(keys)  # whoever adds a row twice has it once
+        data = encode_shard(self._space, keys[first], vectors[first], tokens[first])
         name = shard_name(data)
         write_file(self._folder / f"{name}{SUFFIX}", data)
         self.committed.append(name)

@@ -1,94 +1,166 @@
 """`cache`: what is in the cache, is it sound, what may go, and a way out for the vectors."""
 
-import io
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from frozenhead.cache import VectorCache
-from frozenhead.errors import UsageError
-from frozenhead.files import write_file
+from frozenhead.cache import SpaceStore, SpaceSummary, VectorCache, compact
+from frozenhead.cache.upkeep import utc_time
+from frozenhead.commands.voice import Silence, Voice
+from frozenhead.errors import CacheDamaged, RunDamaged, UsageError
+from frozenhead.files import new_file, storage_errors, temporary_name
+from frozenhead.runs import Run
+
+_MIB = 2**20
+_DAY = 24 * 3600.0
+_WRITE_IT_ANEW = "Run the `frozenhead embed` command that made the space again: it writes the file anew."
 
 
 def list_spaces(cache_dir: Path | None) -> dict[str, Any]:
     """The cache's folder and its spaces, with rows, shards and bytes as their headers say."""
     cache = VectorCache(cache_dir)
-    spaces = [
-        {
-            "id": s.id,
-            "encoder": s.recorded.get("name"),
-            "pooling": s.space.pooling if s.space else None,
-            "max_length": s.space.max_length if s.space else None,
-            "dim": s.space.dim if s.space else None,
-            "precision": s.space.precision if s.space else None,
-            "rows": s.rows,
-            "shards": s.shards,
-            "bytes": s.bytes,
-            "quarantined": s.quarantined,
-        }
-        for s in cache.spaces()
-    ]
-    return {"folder": str(cache.folder), "spaces": spaces}
+    return {"folder": str(cache.folder), "spaces": [_described(s) for s in cache.spaces()]}
 
 
-def verify_shards(cache_dir: Path | None) -> dict[str, Any]:
+def verify_shards(cache_dir: Path | None, voice: Voice | None = None) -> dict[str, Any]:
     """Hash every shard anew; bad ones go to quarantine."""
     cache = VectorCache(cache_dir)
-    bad = cache.check_all()
-    listed = [{"space": space, "shard": name, "reason": why} for space, shards in bad.items() for name, why in shards]
-    return {"folder": str(cache.folder), "shards": sum(s.shards for s in cache.spaces()), "bad": listed}
+    begun = time.perf_counter()
+    with (voice or Silence()).bar("verify", unit="MiB") as progress:
+        checked = cache.check_all(lambda done, whole: progress(done // _MIB, whole // _MIB))
+    return {
+        "folder": str(cache.folder),
+        "shards": checked.shards,
+        "bytes": checked.bytes,
+        "seconds": round(time.perf_counter() - begun, 3),
+        "bad": [asdict(bad) for bad in checked.bad],
+    }
 
 
-def prune(cache_dir: Path | None, *, spaces: tuple[str, ...], dry_run: bool) -> dict[str, Any]:
-    """Remove leavings and quarantined files, and the spaces named by the start of their ids."""
+@dataclass(frozen=True, kw_only=True)
+class PruneOptions:
+    """What `cache prune` is to remove.
+
+    Parameters
+    ----------
+    spaces : tuple of str
+        Spaces by the start of their ids.
+    unused_days : float, optional
+        Spaces not used for so many days.
+    temporary, quarantine : bool
+        Files of stopped processes and pins of runs that are gone; files that failed verification. If nothing
+        at all is named, these two are meant.
+    pinned : bool
+        Spaces that runs refer to as well.
+    """
+
+    spaces: tuple[str, ...] = ()
+    unused_days: float | None = None
+    temporary: bool = False
+    quarantine: bool = False
+    pinned: bool = False
+
+    def __post_init__(self) -> None:
+        if self.unused_days is not None and not self.unused_days >= 0:
+            raise UsageError(f"--unused is {self.unused_days}; it takes a number of days, 0 or more.")
+
+
+def prune(cache_dir: Path | None, options: PruneOptions, *, dry_run: bool) -> dict[str, Any]:
+    """Remove what was named, or tell what would go.
+
+    Raises
+    ------
+    UsageError
+        A space was named that is not there, or that runs refer to. Nothing is removed then.
+    """
     cache = VectorCache(cache_dir)
-    ids = [_one_space(cache, prefix) for prefix in spaces]
-    items = cache.prune(spaces=ids, dry_run=dry_run)
-    listed = [{"path": str(i.path), "reason": i.reason, "bytes": i.bytes} for i in items]
-    return {"folder": str(cache.folder), "dry_run": dry_run, "bytes": sum(i.bytes for i in items), "items": listed}
-
-
-def export(cache_dir: Path | None, *, space: str, out: Path) -> dict[str, Any]:
-    """Write a space as Parquet: `key` (hexadecimal), `tokens`, `vector`; each key once."""
-    if out.suffix != ".parquet":
-        raise UsageError(f"{out}: cache export writes Parquet; the name must end in .parquet.")
-    cache = VectorCache(cache_dir)
-    try:
-        store = cache.open_space(_one_space(cache, space))
-    except LookupError as error:
-        raise UsageError(f"{error}. Run the same `frozenhead embed` again to write it anew.") from error
-    seen: set[bytes] = set()
-    buffer, rows = io.BytesIO(), 0
-    schema = pa.schema(
-        [
-            ("key", pa.string()),
-            ("tokens", pa.int32()),
-            ("vector", pa.list_(pa.from_numpy_dtype(store.space.dtype), store.space.dim)),
-        ]
+    there = {s.id: s for s in cache.spaces()}
+    ids = tuple(one_space(tuple(there), prefix) for prefix in options.spaces)
+    for space in (there[i] for i in ids if there[i].pinned and not options.pinned):
+        raise UsageError(
+            f"Space {space.id[:12]} is used by {_runs(space)}. Pass --pinned to remove it all the same; "
+            "those runs then need `frozenhead embed` again."
+        )
+    unnamed = not (options.spaces or options.temporary or options.quarantine or options.unused_days is not None)
+    pruned = cache.prune(
+        spaces=ids,
+        unused_seconds=None if options.unused_days is None else options.unused_days * _DAY,
+        temporary=options.temporary or unnamed,
+        quarantine=options.quarantine or unnamed,
+        pinned=options.pinned,
+        dry_run=dry_run,
     )
-    with pq.ParquetWriter(buffer, schema) as writer:
-        for keys, vectors, tokens in store.rows():
-            names = [key.tobytes() for key in keys]
-            new = np.array([name not in seen for name in names])
-            seen.update(names)
-            values = pa.array(vectors[new].ravel())
-            columns = [
-                pa.array([name.hex() for name, fresh in zip(names, new, strict=True) if fresh]),
-                pa.array(tokens[new]),
-                pa.FixedSizeListArray.from_arrays(values, store.space.dim),
-            ]
-            writer.write_table(pa.Table.from_arrays(columns, schema=schema))
-            rows += int(new.sum())
-    write_file(out, buffer.getbuffer())
+    return {
+        "folder": str(cache.folder),
+        "dry_run": dry_run,
+        "bytes": sum(item.bytes for item in pruned.items),
+        "items": [{"path": str(i.path), "reason": i.reason, "bytes": i.bytes} for i in pruned.items],
+        "kept": [{"space": name, "used_by": _runs(there[name])} for name in pruned.kept],
+    }
+
+
+def compact_spaces(
+    cache_dir: Path | None, *, spaces: tuple[str, ...], dry_run: bool, voice: Voice | None = None
+) -> dict[str, Any]:
+    """Merge the small shards of each space, or of those named by the start of their ids."""
+    cache = VectorCache(cache_dir)
+    there = {s.id: s for s in cache.spaces()}
+    ids = tuple(one_space(tuple(there), prefix) for prefix in spaces)
+    wanted = [s for s in there.values() if s.id in ids or not ids]
+    if ids and (unknown := [s.id[:12] for s in wanted if s.space is None]):
+        raise CacheDamaged(f"space.json of {', '.join(unknown)} cannot be read. {_WRITE_IT_ANEW}")
+    done = []
+    for summary in wanted:
+        if summary.space is None:
+            continue
+        with (voice or Silence()).bar(f"compact {summary.id[:12]}", unit="shards") as progress:
+            result = compact(cache.space(summary.space), repin=_repin, dry_run=dry_run, progress=progress)
+        done.append({**asdict(result), "removed": len(result.removed), "written": len(result.written)})
+    skipped = [s.id for s in wanted if s.space is None]
+    return {"folder": str(cache.folder), "dry_run": dry_run, "spaces": done, "skipped": skipped}
+
+
+def export(
+    cache_dir: Path | None, *, space: str, out: Path, to: Literal["parquet", "npy"] | None = None
+) -> dict[str, Any]:
+    """Write a space's vectors, each key once.
+
+    Parquet has the columns `key` (hexadecimal), `tokens` and `vector`. With npy, `out` is the array (n, D), and
+    `<out>.keys.npy` beside it holds the keys, uint8 (n, 32), row for row.
+
+    Raises
+    ------
+    UsageError
+        No such space, or a file name that does not say what it is to be.
+    CacheDamaged
+        The space's description cannot be read, or shards went while they were read. Files that were there stay.
+    StorageError
+        The disk does not take the file.
+    """
+    to = to or ("npy" if out.suffix == ".npy" else "parquet")
+    if out.suffix != f".{to}":
+        raise UsageError(f"{out}: the name must end in .parquet or .npy, as --to says.")
+    cache = VectorCache(cache_dir)
+    space_id = one_space(tuple(s.id for s in cache.spaces()), space)
+    try:
+        store = cache.open_space(space_id)
+    except LookupError as error:
+        raise CacheDamaged(f"{error}. {_WRITE_IT_ANEW}") from error
+    rows = _export_npy(store, out) if to == "npy" else _export_parquet(store, out)
     return {"space": store.space.id, "rows": rows, "dim": store.space.dim, "out": str(out)}
 
 
-def _one_space(cache: VectorCache, prefix: str) -> str:
-    """The one space id that starts with `prefix`."""
-    ids = [s.id for s in cache.spaces()]
+def one_space(ids: tuple[str, ...], prefix: str) -> str:
+    """The one space id that starts with `prefix`. Raises `UsageError`."""
     fitting = [i for i in ids if i.startswith(prefix)]
     if len(fitting) != 1 or not prefix:
         listed = ", ".join(i[:12] for i in ids) or "none"
@@ -96,3 +168,90 @@ def _one_space(cache: VectorCache, prefix: str) -> str:
             f"{len(fitting)} spaces start with {prefix!r}; give more or other digits. There are: {listed}."
         )
     return fitting[0]
+
+
+def _described(summary: SpaceSummary) -> dict[str, Any]:
+    space, used = summary.space, None if summary.last_used is None else utc_time(summary.last_used)
+    return {
+        "id": summary.id,
+        "encoder": summary.recorded.get("name"),
+        "pooling": space.pooling if space else None,
+        "max_length": space.max_length if space else None,
+        "precision": space.precision if space else None,
+        "dim": space.dim if space else None,
+        "rows": summary.rows,
+        "shards": summary.shards,
+        "bytes": summary.bytes,
+        "quarantined": summary.quarantined,
+        "last_used": used.isoformat(timespec="seconds") if used else None,
+        "pinned": summary.pinned,
+        "runs": sorted({str(path.parent.parent) for path in summary.runs}),
+    }
+
+
+def _runs(summary: SpaceSummary) -> str:
+    """The runs that refer to a space, for people."""
+    runs = sorted({str(path.parent.parent) for path in summary.runs})
+    return ", ".join(runs[:3]) + (f" and {len(runs) - 3} more" if len(runs) > 3 else "") or "a run whose pin is damaged"
+
+
+def _repin(holder: Path, new: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """Change the list of shards in a run's feature set."""
+    run = Run.open(holder.parent.parent)
+    record = run.features(damaged="skip").get(holder.stem)
+    if record is None:
+        raise RunDamaged(f"{holder} is no feature set of a run.")
+    shards = sorted({s for name in record["shards"] for s in new.get(name, (name,))})
+    run.write_feature(holder.stem, {**record, "shards": shards})
+    return tuple(shards)
+
+
+def _export_parquet(store: SpaceStore, out: Path) -> int:
+    schema = pa.schema(
+        [
+            ("key", pa.string()),
+            ("tokens", pa.int32()),
+            ("vector", pa.list_(pa.from_numpy_dtype(store.space.dtype), store.space.dim)),
+        ]
+    )
+    count = 0
+    with new_file(out) as file, pq.ParquetWriter(file, schema) as writer, _all_there(store):
+        for keys, vectors, tokens in store.rows():
+            values = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), store.space.dim)
+            writer.write_table(pa.Table.from_arrays([_hexadecimal(keys), pa.array(tokens), values], schema=schema))
+            count += len(keys)
+    return count
+
+
+def _export_npy(store: SpaceStore, out: Path) -> int:
+    beside = out.with_name(temporary_name())
+    with storage_errors(out, "write"), new_file(out.with_suffix(".keys.npy")) as file:
+        try:
+            with _all_there(store):
+                keys = store.keys()
+                store.lookup_into(beside, keys)
+            np.save(file, keys, allow_pickle=False)
+            os.replace(beside, out)  # the keys follow when the block ends: nearly at once
+        finally:
+            beside.unlink(missing_ok=True)
+    return len(keys)
+
+
+@contextmanager
+def _all_there(store: SpaceStore) -> Iterator[None]:
+    """Refuse what was read if a shard went meanwhile: it was bad, or `prune` or `compact` took it."""
+    before = store.pin()
+    yield
+    if gone := set(before) - set(store.pin()):
+        raise CacheDamaged(
+            f"{len(gone):,} of {len(before):,} shards of {store.folder} went bad or were taken away while they were "
+            "read; nothing was written.\nExport again for what is left, or first run the `frozenhead embed` commands."
+        )
+
+
+def _hexadecimal(keys: NDArray[np.uint8]) -> pa.Array:
+    """Keys (n, 32) as n strings of 64 digits."""
+    digits = np.frombuffer(b"0123456789abcdef", np.uint8)
+    text = np.stack([digits[keys >> 4], digits[keys & 15]], axis=2).reshape(len(keys), 64)  # (n, 32, 2) -> (n, 64)
+    offsets = np.arange(0, 64 * len(keys) + 1, 64, dtype=np.int32)
+    return pa.StringArray.from_buffers(len(keys), pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(text)))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from frozenhead.cache import Space, VectorCache, distinct_keys, text_keys
 from frozenhead.commands.options import DEFAULT_MODEL, EmbedOptions
-from frozenhead.commands.vectors import embed_aloud
+from frozenhead.commands.vectors import embed_aloud, note_pin
 from frozenhead.commands.voice import Silence, Voice
 from frozenhead.corpus import Corpus, load_corpus
 from frozenhead.embedder import Checkpoint, find_checkpoint, space_of
@@ -69,6 +69,7 @@ def embed(options: EmbedOptions, voice: Voice | None = None) -> dict[str, Any]:
             "distinct": embedded.distinct,
             **_token_facts(embedded.tokens, corpus, store.space.max_length),
         }
+        note_pin(store, run.feature_path(name), embedded.shards[pooling])  # first: no moment without protection
         run.write_feature(name, records[name])
     return {
         "run": str(options.out),

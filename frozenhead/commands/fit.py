@@ -109,7 +109,7 @@ def fit(options: FitOptions, voice: Voice | None = None) -> dict[str, Any]:
     total = sum(len(features) if head.takes == "vectors" else 1 for head in heads.values())
     with voice.bar("fit", unit="heads") as progress:
         progress(0, total)
-        for inputs in _all_inputs(features, corpus, heads, options):
+        for inputs in _all_inputs(run, features, corpus, heads, options):
             chosen = {name: head for name, head in heads.items() if (head.takes == "texts") == (inputs.record is None)}
             for name, head, seconds in _train(chosen, inputs, corpus, jobs=options.jobs):
                 if isinstance(head, ValueError):
@@ -190,14 +190,18 @@ def _chosen_features(run: Run, options: FitOptions) -> dict[str, dict[str, Any]]
 
 
 def _all_inputs(
-    features: Mapping[str, dict[str, Any]], corpus: pd.DataFrame, heads: Mapping[str, Head], options: FitOptions
+    run: Run,
+    features: Mapping[str, dict[str, Any]],
+    corpus: pd.DataFrame,
+    heads: Mapping[str, Head],
+    options: FitOptions,
 ) -> Iterator[_Inputs]:
     """One feature set after the other, so that only one is in memory."""
     if any(head.takes == "vectors" for head in heads.values()):
         if any(isinstance(head, DenseHead | SoftmaxHead) for head in heads.values()):
             import_module("torch")  # now, so that the first head's seconds are its own
         for name, record in features.items():
-            vectors = run_vectors(record, corpus, name=name, cache_dir=options.cache_dir)
+            vectors = run_vectors(run, record, corpus, name=name, cache_dir=options.cache_dir)
             yield _Inputs(feature=name, rows=vectors, record=record)
     if any(head.takes == "texts" for head in heads.values()):
         yield _Inputs(feature=TEXT_FEATURE, rows=corpus["text"].to_numpy(object), record=None)

@@ -1,6 +1,7 @@
 """Between a command and the vectors it needs: embed what is missing, said aloud, or read what a run has pinned."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from frozenhead.cache import Space, SpaceStore, VectorCache, distinct_keys
+from frozenhead.cache import Space, SpaceStore, VectorCache
 from frozenhead.commands.voice import Voice
 from frozenhead.embedder import Checkpoint, Embedded, EmbedSettings, embed_texts, find_checkpoint
-from frozenhead.errors import CacheDamaged, RunDamaged, SpaceMismatch
+from frozenhead.errors import CacheDamaged, RunDamaged, SpaceMismatch, StorageError
+from frozenhead.runs import Run
 
 
 def embed_aloud(
@@ -31,7 +33,9 @@ def embed_aloud(
         return embed_texts(checkpoint, texts, settings=settings, cache=cache, started=started, progress=progress)
 
 
-def run_vectors(record: dict[str, Any], corpus: pd.DataFrame, *, name: str, cache_dir: Path | None) -> NDArray[Any]:
+def run_vectors(
+    run: Run, record: dict[str, Any], corpus: pd.DataFrame, *, name: str, cache_dir: Path | None
+) -> NDArray[Any]:
     """The vectors of a run's rows, from the shards that the run has pinned: (N, D) of the stored dtype.
 
     Raises
@@ -40,15 +44,21 @@ def run_vectors(record: dict[str, Any], corpus: pd.DataFrame, *, name: str, cach
         A pinned shard or a vector is missing.
     """
     keys = np.frombuffer(b"".join(corpus["key"]), np.uint8).reshape(-1, 32)
-    first, inverse = distinct_keys(keys)
     store = feature_store(record, name=name, cache_dir=cache_dir)
-    lookup = store.lookup(keys[first], shards=record["shards"])
+    lookup = store.lookup(keys, shards=record["shards"])
     if lookup.vectors is None or not lookup.found.all():
         raise CacheDamaged(
             f"{int((~lookup.found).sum()):,} vectors of {name} are not in the shards that the run uses.\n"
             "Run the same `frozenhead embed` command again."
         )
-    return np.asarray(lookup.vectors[inverse])
+    note_pin(store, run.feature_path(name), record["shards"])  # again: the run may have been moved
+    return lookup.vectors
+
+
+def note_pin(store: SpaceStore, holder: Path, shards: Sequence[str]) -> None:
+    """Let `cache prune` and `compact` know that a run refers to these shards, where the cache can be written."""
+    with suppress(StorageError):  # nobody prunes what nobody can write
+        store.refer(holder, shards)
 
 
 def feature_store(record: dict[str, Any], *, name: str, cache_dir: Path | None) -> SpaceStore:

@@ -90,7 +90,7 @@ def verify(options: VerifyOptions, voice: Voice | None = None) -> dict[str, Any]
         raise DataError(f"{run.folder} holds unlabelled texts; verify trains a head, so it needs labels.")
     results = []
     for name in names:
-        proof = _Proof(options, corpus, there[name], name)
+        proof = _Proof(options, run, corpus, there[name], name)
         with voice.bar(f"verify {name}", unit="checks") as progress:
             results.append(proof.run(progress))
     return {"run": str(run.folder), "passed": all(r["passed"] for r in results), "features": results}
@@ -99,10 +99,12 @@ def verify(options: VerifyOptions, voice: Voice | None = None) -> dict[str, Any]
 class _Proof:
     """The two comparisons for one feature set."""
 
-    def __init__(self, options: VerifyOptions, corpus: pd.DataFrame, record: dict[str, Any], name: str) -> None:
+    def __init__(
+        self, options: VerifyOptions, run: Run, corpus: pd.DataFrame, record: dict[str, Any], name: str
+    ) -> None:
         self.options, self.name, self.corpus = options, name, corpus
         self.space: Space = recorded_space(record, name)
-        self.vectors = run_vectors(record, corpus, name=name, cache_dir=options.cache_dir).astype(np.float32)
+        self.vectors = run_vectors(run, record, corpus, name=name, cache_dir=options.cache_dir).astype(np.float32)
         checkpoint = recorded_checkpoint(record["encoder"], self.space, name)
         self.encoder = PlainEncoder(checkpoint, device=options.device)
         self.texts = corpus["text"].tolist()

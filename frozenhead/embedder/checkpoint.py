@@ -17,9 +17,17 @@ CONFIG = "config.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
+ADAPTER_CONFIG = "adapter_config.json"
 
 # Every file that a tokenizer may read. More than one tokenizer needs, so that none is missed.
-_TOKENIZER_FILE = re.compile(r"(tokenizer|vocab|merges|special_tokens_map|added_tokens|bpe).*|.*\.model")
+_TOKENIZER_FILE = re.compile(
+    r"(tokenizer|vocab|merges|special_tokens_map|added_tokens|bpe).*|.*\.(model|tokenizer|spm)"
+    r"|(byte_maps|emoji|entity_vocab|normalizer|tekken|word_pronunciation|word_shape)\.json"
+)
+# Weights of transformers' distributed checkpoints: one such name, and all safetensors of the folder are read.
+_DISTRIBUTED_WEIGHTS = re.compile(r"shard-\d{5}-model-\d{5}-of-\d{5}\.safetensors")
+# Paths that old versions left in tokenizer_config.json; transformers looks beside it instead, or nowhere.
+_INERT_PATHS = {"tokenizer_file", "special_tokens_map_file", "added_tokens_file", "tokenizer_config_file"}
 
 _POOLER_WEIGHT = re.compile(r"(.*\.)?pooler\.(dense\.)?weight")  # BERT's and ELECTRA's; ALBERT's has no `dense`
 _VOCABULARY_FILE = re.compile(r"tokenizer\.json|vocab\..*|bpe\.codes|.*\.model")
@@ -90,7 +98,7 @@ def read_checkpoint(folder: Path, *, model: str, revision: str | None = None, co
     Raises
     ------
     EncoderUnfit
-        No config, no safetensors weights, or files that cannot be read.
+        No config, no safetensors weights, files that cannot be read, or weights and words that stand elsewhere.
     EncoderUntrusted
         The config asks for code of its own (`auto_map`).
     """
@@ -104,10 +112,11 @@ def read_checkpoint(folder: Path, *, model: str, revision: str | None = None, co
             )
     if config.get("is_encoder_decoder"):
         raise EncoderUnfit(f"{model} is an encoder-decoder; frozenhead needs a BERT-like encoder. Try minilm.")
+    _check_complete(folder, config, tokenizer_config, model)
     weights = weight_files(folder, model)
     _check_vocabulary(folder, model)
     try:
-        files = tuple((name, _sha256(folder / name)) for name in identity_files(folder, weights))
+        files = hash_files(folder, weights)
         has_pooler = any(_has_pooler(folder / name) for name in weights)
     except (OSError, ValueError) as error:
         raise EncoderUnfit(f"The checkpoint {folder} cannot be read: {error}. Copy or download it again.") from error
@@ -144,6 +153,44 @@ def weight_files(folder: Path, model: str) -> list[str]:
     raise EncoderUnfit(f"{folder} holds no model.safetensors. --model takes minilm, a hub id, or a checkpoint folder.")
 
 
+def _check_complete(folder: Path, config: dict[str, Any], tokenizer_config: dict[str, Any], model: str) -> None:
+    """Refuse a folder that makes transformers read a file whose hash would not be in the identity."""
+    if (folder / ADAPTER_CONFIG).exists():
+        raise EncoderUnfit(
+            f"{model} has an {ADAPTER_CONFIG}: where peft is installed, transformers would add an adapter."
+            "\nMerge it once with peft (merge_and_unload, then save_pretrained into a new folder), "
+            f"or remove {ADAPTER_CONFIG} to use the encoder without it."
+        )
+    reason = _reads_elsewhere(folder, config, tokenizer_config)
+    if reason:
+        raise EncoderUnfit(
+            f"{model}: {reason}, but an encoder is known by its {CONFIG}, {WEIGHTS} and tokenizer files alone.\n"
+            "Load it once with transformers and save model and tokenizer with save_pretrained() into a new folder."
+        )
+
+
+def _reads_elsewhere(folder: Path, config: dict[str, Any], tokenizer_config: dict[str, Any]) -> str | None:
+    """What in the folder sends transformers to other files, if anything does."""
+    for key in ("transformers_weights", "configuration_files"):
+        if config.get(key):
+            return f"its {CONFIG} names other files ({key})"
+    if any(_DISTRIBUTED_WEIGHTS.fullmatch(p.name) for p in folder.iterdir()):
+        return "it holds weights of a distributed checkpoint (shard-*-model-*.safetensors)"
+    versions = tokenizer_config.get("fast_tokenizer_files")
+    if isinstance(versions, list | dict) and not all(_is_hashed(folder, folder / str(name)) for name in versions):
+        return f"its {TOKENIZER_CONFIG} names other files (fast_tokenizer_files)"
+    for key, value in tokenizer_config.items():
+        listed = key in ("vocab", "merges") and isinstance(value, str)  # a path; a table is in the hash of this file
+        named = key.endswith("_file") and key not in _INERT_PATHS and isinstance(value, str) and Path(value).is_file()
+        if (key == "init_inputs" and value) or listed or (named and not _is_hashed(folder, Path(value))):
+            return f"its {TOKENIZER_CONFIG} names other files ({key})"
+    return None
+
+
+def _is_hashed(folder: Path, path: Path) -> bool:
+    return path.parent.resolve() == folder.resolve() and _TOKENIZER_FILE.fullmatch(path.name) is not None
+
+
 def _check_vocabulary(folder: Path, model: str) -> None:
     """Refuse a folder without a vocabulary: transformers would make an empty one, and every word would be [UNK]."""
     if not any(p.is_file() and _VOCABULARY_FILE.fullmatch(p.name) for p in folder.iterdir()):
@@ -160,10 +207,15 @@ def identity_files(folder: Path, weights: list[str]) -> list[str]:
     return sorted({CONFIG, *weights, *index, *tokenizer})
 
 
-def file_signatures(folder: Path, names: list[str]) -> tuple[tuple[int, int, int], ...]:
-    """Inode, size and time of files: equal before and after a load, the files hashed are the files loaded."""
+def hash_files(folder: Path, weights: list[str]) -> tuple[tuple[str, str], ...]:
+    """Name and sha256 of all files that decide which vector a text gets."""
+    return tuple((name, _sha256(folder / name)) for name in identity_files(folder, weights))
+
+
+def file_signatures(folder: Path, names: list[str]) -> tuple[tuple[int, ...], ...]:
+    """Inode, size and times of files: a change that is taken back still shows, as nobody can set ctime."""
     status = [os.stat(folder / name) for name in names]
-    return tuple((s.st_ino, s.st_size, s.st_mtime_ns) for s in status)
+    return tuple((s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for s in status)
 
 
 def _read_json(path: Path, model: str) -> dict[str, Any]:

@@ -157,6 +157,8 @@ def embed_texts(
     device = None
     if len(missing):
         loaded = encoder() if encoder else Encoder(checkpoint, device=settings.device)
+        if loaded.checkpoint.files != checkpoint.files:
+            raise ValueError(f"The encoder given was loaded from other files than {checkpoint.model} has.")
         device = str(loaded.device)
         work = _Work(loaded, stores, present, distinct, [texts[i] for i in first])
         work.run(missing, progress)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from frozenhead.embedder.checkpoint import Checkpoint, file_signatures
+from frozenhead.embedder.checkpoint import Checkpoint, file_signatures, hash_files, weight_files
 from frozenhead.embedder.pooling import Pooling, pool
 from frozenhead.errors import EncoderUnfit, UsageError
 
@@ -141,8 +141,7 @@ def load_pretrained(checkpoint: Checkpoint) -> tuple[Any, Any]:
     from safetensors import SafetensorError
     from transformers import AutoModel, AutoTokenizer
 
-    names = [name for name, _ in checkpoint.files]
-    before = file_signatures(checkpoint.folder, names)
+    before = _signatures(checkpoint)
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
         # A missing weight is drawn at random while loading: keep the caller's random state out of it.
@@ -181,10 +180,33 @@ def load_pretrained(checkpoint: Checkpoint) -> tuple[Any, Any]:
     model.has_trained_pooler = getattr(model, "pooler", None) is not None and not any(
         "pooler" in name for name in info["missing_keys"]
     )
-    if file_signatures(checkpoint.folder, names) != before:
-        raise EncoderUnfit(f"The files of {checkpoint.folder} changed while they were read. Run the command again.")
+    _copy_weights(model)
+    _check_unchanged(checkpoint, before)
     model.requires_grad_(requires_grad=False)
     return model.eval(), tokenizer
+
+
+def _copy_weights(model: Any) -> None:
+    """Move the weights out of the mapped file: editing it in place would change them under a running encoder."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.data.clone()
+
+
+def _check_unchanged(checkpoint: Checkpoint, before: tuple[tuple[int, ...], ...]) -> None:
+    """Raise unless the files just loaded are the ones that were hashed, which may be long ago.
+
+    The hashes see a change that stayed, the signatures one that was taken back while the files were read.
+    """
+    weights = weight_files(checkpoint.folder, checkpoint.model)
+    if _signatures(checkpoint) != before or hash_files(checkpoint.folder, weights) != checkpoint.files:
+        raise EncoderUnfit(f"The files of {checkpoint.folder} changed while they were read. Run the command again.")
+
+
+def _signatures(checkpoint: Checkpoint) -> tuple[tuple[int, ...], ...]:
+    try:
+        return file_signatures(checkpoint.folder, [name for name, _ in checkpoint.files])
+    except OSError as error:
+        raise EncoderUnfit(f"The files of {checkpoint.folder} are no longer there. Run the command again.") from error
 
 
 def _check_tokenizer(model: Any, tokenizer: Any, checkpoint: Checkpoint) -> None:

@@ -1,11 +1,18 @@
 """An empty store of a small space."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from frozenhead.cache import SpaceStore, VectorCache
 from tests.cache.examples import make_space
+
+
+@pytest.fixture
+def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing waits for the disk: for tests of many small stores, none of which cuts the power."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 @pytest.fixture

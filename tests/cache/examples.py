@@ -85,11 +85,21 @@ DAMAGE: dict[str, Callable[[Path], Any]] = {
 
 
 def break_open(monkeypatch: pytest.MonkeyPatch, path: Path, code: int) -> None:
-    """Opening `path` for reading fails, as root too."""
+    """Opening `path` fails, as root too."""
+    sound = os.open
 
-    def broken(file: Any, *args: Any, **options: Any) -> Any:
+    def broken(file: Any, *args: Any, **options: Any) -> int:
         if Path(file) == path:
             raise OSError(code, os.strerror(code), str(file))
-        return open(file, *args, **options)
+        return sound(file, *args, **options)
 
-    monkeypatch.setattr("frozenhead.cache.folder.open", broken, raising=False)
+    monkeypatch.setattr(os, "open", broken)
+
+
+def raiser(error: BaseException) -> Callable[..., Any]:
+    """A call that fails."""
+
+    def raise_it(*_: Any, **__: Any) -> Any:
+        raise error
+
+    return raise_it

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from frozenhead.cache import SpaceStore, VectorCache, default_folder, text_keys
+from frozenhead.cache.cache import Checked, Pruned
 from frozenhead.errors import StorageError
 from tests.cache.examples import (
     assert_absent,
@@ -37,8 +38,8 @@ def test_reading_creates_nothing(tmp_path: Path) -> None:
     assert store.pin() == ()
     assert list(store.rows()) == []
     assert cache.spaces() == []
-    assert cache.check_all() == {}
-    assert cache.prune() == []
+    assert cache.check_all() == Checked(shards=0, bytes=0, bad=())
+    assert cache.prune() == Pruned(items=(), kept=())
     assert all_paths(tmp_path) == []
 
 
@@ -144,8 +145,7 @@ def test_a_folder_without_permission_is_a_storage_error(
     def refuse(*_: Any, **__: Any) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    target = {"open": "frozenhead.files.open"}.get(call, f"os.{call}")
-    monkeypatch.setattr(target, refuse, raising=False)
+    monkeypatch.setattr(os, call, refuse)
     use: Callable[[], Any] = (
         (lambda: store.lookup(text_keys(TEXTS))) if call == "listdir" else (lambda: write_rows(store, ["new"]))
     )

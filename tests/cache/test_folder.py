@@ -9,9 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from frozenhead.cache import SpaceStore, VectorCache, text_keys
-from frozenhead.cache.shard import encode_shard, shard_name
+from frozenhead.cache.cache import Checked
+from frozenhead.cache.folder import SpaceFolder
+from frozenhead.cache.shard import SHARD_FORMAT, BadShard, shard_name
 from frozenhead.files import write_file
 from tests.cache.examples import (
     DAMAGE,
@@ -22,6 +25,7 @@ from tests.cache.examples import (
     reopened,
     shard_path,
     tokens_of,
+    vectors_of,
     write_rows,
 )
 
@@ -74,7 +78,7 @@ def test_always_hashes_on_every_touch_and_never_not_at_all(store: SpaceStore, mo
     write_rows(store, TEXTS)
     hashed = []
 
-    def counting(data: bytes) -> str:
+    def counting(data: bytes | memoryview) -> str:
         hashed.append(len(data))
         return shard_name(data)
 
@@ -87,12 +91,14 @@ def test_always_hashes_on_every_touch_and_never_not_at_all(store: SpaceStore, mo
         assert len(hashed) == times, verify
 
 
-def test_checking_all_hashes_what_was_hashed_before(store: SpaceStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checking_all_hashes_what_was_hashed_before(
+    store: SpaceStore, cache: VectorCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
     [name] = write_rows(store, TEXTS)
     assert_held(store, TEXTS)
     monkeypatch.setattr("frozenhead.cache.shard.shard_name", lambda _: "0" * 64)  # as if the disk had decayed
     assert_held(store, TEXTS)
-    assert [bad for bad, _ in store.check_all()] == [name]
+    assert [bad.shard for bad in cache.check_all().bad] == [name]
 
 
 def test_even_without_hashing_a_broken_header_serves_nothing(store: SpaceStore) -> None:
@@ -192,11 +198,55 @@ def test_a_shard_that_goes_between_listing_and_reading_is_passed_over(
         assert sum(len(keys) for keys, _, _ in opened.rows()) == 1
 
 
+def cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, cut, lambda path: path.write_bytes(b"")], ids=["gone", "cut", "empty"])
+def test_what_was_hashed_is_what_is_served(store: SpaceStore, harm: Callable[[Path], Any]) -> None:
+    """Whatever happens to the file between its first touch and the copy of its vectors."""
+    [name] = write_rows(store, TEXTS)
+    with SpaceFolder(store.folder, store.space).open(name, verify="lazy") as shard:
+        harm(shard_path(store, name))
+        np.testing.assert_array_equal(shard.vectors(0, 10), vectors_of(shard.keys()))
+        np.testing.assert_array_equal(shard.tokens(), tokens_of(shard.keys()))
+
+
+def test_a_known_shard_that_goes_while_it_is_read_is_read_to_its_end(store: SpaceStore) -> None:
+    [name] = write_rows(store, TEXTS)
+    folder = SpaceFolder(store.folder, store.space)
+    assert folder.check(name) is None
+    with folder.open(name, verify="lazy") as shard:
+        shard_path(store, name).unlink()
+        shard_path(store, name).write_bytes(b"another file under the name")
+        np.testing.assert_array_equal(shard.vectors(2, 7), vectors_of(shard.keys())[2:7])
+
+
+def test_a_known_shard_that_is_cut_while_it_is_read_is_bad_and_no_crash(store: SpaceStore) -> None:
+    [name] = write_rows(store, TEXTS)
+    folder = SpaceFolder(store.folder, store.space)
+    folder.open(name, verify="lazy").close()
+    with folder.open(name, verify="lazy") as shard:
+        cut(shard_path(store, name))
+        with pytest.raises(BadShard, match="shorter"):
+            shard.keys(), shard.vectors(0, 10)
+
+
+def test_a_shard_that_a_system_gives_in_small_pieces_is_read_whole(
+    store: SpaceStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_rows(store, TEXTS)
+    sound = os.read
+    monkeypatch.setattr(os, "read", lambda descriptor, size: sound(descriptor, min(size, 11)))
+    for verify in ("lazy", "never"):
+        assert_held(reopened(store, verify=verify), TEXTS)
+
+
 def test_a_sound_shard_of_other_vectors_is_set_aside(store: SpaceStore) -> None:
     write_rows(store, ["b"])
     keys = text_keys(["a"])
     for vectors in (np.zeros((1, 4), np.float32), np.zeros((1, 3), np.float16)):
-        data = encode_shard(store.space.id, keys, vectors, tokens_of(keys))
+        data = save({"keys": keys, "tokens": tokens_of(keys), "vectors": vectors}, {SHARD_FORMAT: store.space.id})
         write_file(shard_path(store, shard_name(data)), data)
         assert_absent(store, ["a"])
         assert not shard_path(store, shard_name(data)).exists()
@@ -209,9 +259,13 @@ def test_checking_all_finds_the_bad_and_keeps_the_good(store: SpaceStore, cache:
     path = shard_path(store, bad)
     flip_bit(path, at=-1)
     (store.folder / "space.json").write_text("{}")  # whose damage must not hide that of the shards
-    found = cache.check_all()
-    assert [(space, name) for space, shards in found.items() for name, _ in shards] == [(store.space.id, bad)]
+    sizes = [shard_path(store, name).stat().st_size for name in store.pin()]
+    done: list[tuple[int, int]] = []
+    found = cache.check_all(lambda *progress: done.append(progress))
+    assert (found.shards, found.bytes) == (2, sum(sizes))
+    assert [(one.space, one.shard) for one in found.bad] == [(store.space.id, bad)]
+    assert "match its name" in found.bad[0].reason
+    assert done == [(sizes[0], sum(sizes)), (sum(sizes), sum(sizes))]
     assert not path.exists()
-    assert cache.check_all() == {}
-    assert store.check_all() == []
+    assert cache.check_all() == Checked(shards=1, bytes=shard_path(store, store.pin()[0]).stat().st_size, bad=())
     assert_held(store, ["b"])

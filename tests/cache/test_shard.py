@@ -3,7 +3,6 @@
 import hashlib
 import json
 import random
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,18 +10,36 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from safetensors.numpy import load
+from safetensors.numpy import load, save
 
-from frozenhead.cache.keys import text_keys
-from frozenhead.cache.shard import BadShard, check_shard, encode_shard, parse_layout, shard_name
-from tests.cache.examples import tokens_of, vectors_of
+from frozenhead.cache import Space
+from frozenhead.cache.keys import sorting_order, text_keys
+from frozenhead.cache.shard import BadShard, OpenShard, ShardLayout, check_header, check_shard, encode_shard, shard_name
+from frozenhead.errors import FormatRefused
+from tests.cache.examples import make_space, tokens_of, vectors_of
 
-SPACE = "5" * 64
+SPACE = make_space()
 
 
 def small_shard() -> bytes:
     keys = text_keys(["a", "b"])
     return encode_shard(SPACE, keys, vectors_of(keys), tokens_of(keys))
+
+
+def parsed(data: bytes) -> ShardLayout:
+    """The layout that the header claims, as those read it who do not hash."""
+    return check_header(data, len(data), SPACE)
+
+
+def checked(name: str, data: bytes, space: Space = SPACE) -> ShardLayout:
+    """The layout of what was verified."""
+    return check_shard(name, np.frombuffer(data, np.uint8), space)
+
+
+def opened(data: bytes, space: Space) -> OpenShard:
+    """A shard in memory, verified."""
+    array = np.frombuffer(data, np.uint8)
+    return OpenShard(checked(shard_name(data), data, space), lambda offset, size: array[offset : offset + size])
 
 
 def rebuilt(change: Any) -> bytes:
@@ -31,49 +48,52 @@ def rebuilt(change: Any) -> bytes:
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])
     header = change(header) or header
-    text = json.dumps(header).encode()
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text + data[8 + length :]
 
 
 @st.composite
-def contents(draw: st.DrawFn) -> tuple[Any, Any, Any]:
+def contents(draw: st.DrawFn) -> tuple[Space, Any, Any, Any]:
     rows, dim = draw(st.integers(0, 9)), draw(st.integers(1, 5))
+    space = make_space(dim=dim, dtype=draw(st.sampled_from(["float32", "float16"])))
     keys = text_keys(str(i) for i in range(rows))
-    vectors = draw(hnp.arrays(draw(st.sampled_from([np.float32, np.float16])), (rows, dim)))
+    vectors = draw(hnp.arrays(space.dtype, (rows, dim)))
     tokens = draw(hnp.arrays(np.int32, rows))
-    return keys, vectors, tokens
+    return space, keys, vectors, tokens
 
 
 @given(content=contents(), order=st.randoms(use_true_random=False))
-def test_a_shard_gives_back_every_row_bit_for_bit(content: tuple[Any, Any, Any], order: random.Random) -> None:
-    keys, vectors, tokens = content
+def test_a_shard_gives_back_every_row_bit_for_bit(content: tuple[Space, Any, Any, Any], order: random.Random) -> None:
+    space, keys, vectors, tokens = content
     shuffled = order.sample(range(len(keys)), len(keys))
-    data = encode_shard(SPACE, keys[shuffled], vectors[shuffled], tokens[shuffled])
-    layout = check_shard(shard_name(data), data, SPACE)
-    assert layout.rows == len(keys)
-    by_key = sorted(range(len(keys)), key=lambda i: keys[i].tobytes())
-    np.testing.assert_array_equal(layout.keys, keys[by_key])
-    np.testing.assert_array_equal(layout.tokens, tokens[by_key])
-    back = layout.vectors(data)
-    assert (back.dtype, back.shape) == (vectors.dtype, vectors.shape)
-    assert back.tobytes() == vectors[by_key].tobytes()  # bits: NaN and -0.0 as well
+    data = encode_shard(space, keys[shuffled], vectors[shuffled], tokens[shuffled])
+    shard = opened(data, space)
+    rows = shard.layout.rows
+    assert rows == len(keys)
+    by_key = sorted(range(rows), key=lambda i: keys[i].tobytes())
+    np.testing.assert_array_equal(shard.keys(), keys[by_key])
+    np.testing.assert_array_equal(shard.tokens(), tokens[by_key])
+    for start in range(rows + 1):
+        for stop in range(start, rows + 1):
+            back = shard.vectors(start, stop)
+            assert (back.dtype, back.shape) == (vectors.dtype, (stop - start, vectors.shape[1]))
+            assert back.tobytes() == vectors[by_key][start:stop].tobytes()  # bits: NaN and -0.0 as well
 
 
-def test_a_shard_read_from_its_file_is_the_shard_in_memory(tmp_path: Path) -> None:
-    data = small_shard()
-    (tmp_path / "shard").write_bytes(data)
-    layout = parse_layout(data, SPACE)
-    with open(tmp_path / "shard", "rb") as file:
-        for _ in range(2):  # wherever the file stands
-            np.testing.assert_array_equal(layout.read_vectors(file), layout.vectors(data))
+@given(content=contents())
+def test_a_shard_is_what_the_safetensors_library_writes(content: tuple[Space, Any, Any, Any]) -> None:
+    space, keys, vectors, tokens = content
+    order = sorting_order(keys)
+    arrays = {"keys": keys[order], "tokens": tokens[order], "vectors": vectors[order]}
+    assert encode_shard(space, keys, vectors, tokens) == save(arrays, {"frozenhead-shard-1": space.id})
 
 
-def test_a_file_that_became_shorter_is_a_bad_shard_and_no_crash(tmp_path: Path) -> None:
-    data = small_shard()
-    layout = parse_layout(data, SPACE)
-    (tmp_path / "shard").write_bytes(data[: layout.vectors_at + layout.vectors(data).nbytes - 1])
-    with open(tmp_path / "shard", "rb") as file, pytest.raises(BadShard, match="shorter"):
-        layout.read_vectors(file)
+def test_the_order_in_memory_does_not_matter() -> None:
+    keys = text_keys(str(i) for i in range(6))
+    vectors = vectors_of(keys)
+    turned = encode_shard(SPACE, np.asfortranarray(keys), np.asfortranarray(vectors), tokens_of(keys))
+    assert turned == encode_shard(SPACE, keys, vectors, tokens_of(keys))
 
 
 def test_equal_content_gives_equal_bytes_whatever_the_order() -> None:
@@ -100,38 +120,38 @@ def test_any_one_flipped_bit_is_found() -> None:
         bad = bytearray(data)
         bad[bit // 8] ^= 1 << bit % 8
         with pytest.raises(BadShard):
-            check_shard(shard_name(data), bytes(bad), SPACE)
+            checked(shard_name(data), bytes(bad))
 
 
 def test_a_shard_cut_to_any_length_is_found() -> None:
     data = small_shard()
     for length in range(len(data)):
         with pytest.raises(BadShard):
-            check_shard(shard_name(data), data[:length], SPACE)
+            checked(shard_name(data), data[:length])
         with pytest.raises(BadShard):  # also by those who do not hash
-            parse_layout(data[:length], SPACE)
+            parsed(data[:length])
 
 
 @pytest.mark.parametrize("tail", [b"\0", b"garbage"])
 def test_garbage_behind_a_shard_is_found(tail: bytes) -> None:
     data = small_shard()
     with pytest.raises(BadShard):
-        check_shard(shard_name(data), data + tail, SPACE)
+        checked(shard_name(data), data + tail)
     with pytest.raises(BadShard, match="size"):
-        parse_layout(data + tail, SPACE)
+        parsed(data + tail)
 
 
 def test_a_shard_under_the_name_of_another_is_found() -> None:
     keys = text_keys(["c"])
     other = encode_shard(SPACE, keys, vectors_of(keys), tokens_of(keys))
     with pytest.raises(BadShard, match="name"):
-        check_shard(shard_name(other), small_shard(), SPACE)
+        checked(shard_name(other), small_shard())
 
 
 def test_a_shard_of_another_space_is_found_although_its_name_fits() -> None:
     data = small_shard()
     with pytest.raises(BadShard, match="another space"):
-        check_shard(shard_name(data), data, "6" * 64)
+        checked(shard_name(data), data, make_space(max_length=17))
 
 
 def _set(array: str, field: str, value: Any) -> Any:
@@ -145,7 +165,7 @@ BAD_HEADERS: dict[str, Any] = {
     "no object": lambda _: [1],
     "no metadata": lambda h: h.pop("__metadata__") and None,
     "metadata no object": lambda h: h.update(__metadata__=["frozenhead-shard-1"]),
-    "other format": lambda h: h.update(__metadata__={"frozenhead-shard-0": SPACE}),
+    "other format": lambda h: h.update(__metadata__={"frozenhead-shards": SPACE.id}),
     "array missing": lambda h: h.pop("tokens") and None,
     "array too many": lambda h: h.update(more={"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}),
     "array renamed": lambda h: h.update(lengths=h.pop("tokens")),
@@ -175,11 +195,41 @@ BAD_HEADERS: dict[str, Any] = {
 @pytest.mark.parametrize("change", BAD_HEADERS.values(), ids=BAD_HEADERS)
 def test_a_header_that_claims_what_is_not_there_is_refused(change: Any) -> None:
     with pytest.raises(BadShard):
-        parse_layout(rebuilt(change), SPACE)
+        parsed(rebuilt(change))
+
+
+@pytest.mark.parametrize("version", ["2", "10"])
+def test_a_newer_format_is_refused_and_not_taken_for_damage(version: str) -> None:
+    data = rebuilt(lambda header: header.update(__metadata__={f"frozenhead-shard-{version}": SPACE.id}))
+    with pytest.raises(
+        FormatRefused, match=r"Upgrade frozenhead, or choose another folder with --cache-dir\."
+    ) as caught:
+        checked(shard_name(data), data)
+    assert caught.value.exit_code == 5
+    with pytest.raises(FormatRefused):
+        parsed(data)
+    with pytest.raises(BadShard, match="name"):  # unless it is damaged as well
+        checked("0" * 64, data)
+
+
+def test_arrays_that_lie_over_each_other_are_refused() -> None:
+    with pytest.raises(BadShard):
+        parsed(rebuilt(_set("keys", "data_offsets", [8, 72])))
+
+
+@pytest.mark.parametrize("rows", [[1, 0], [0, 0]], ids=["turned", "twice"])
+def test_keys_that_are_not_in_order_are_found_although_the_name_fits(rows: list[int]) -> None:
+    data = bytearray(small_shard())
+    start = parsed(bytes(data)).keys_at
+    keys = [bytes(data[start + 32 * row : start + 32 * row + 32]) for row in rows]
+    data[start : start + 64] = b"".join(keys)
+    with pytest.raises(BadShard, match="not in order"):
+        checked(shard_name(bytes(data)), bytes(data))
 
 
 def test_a_header_that_was_only_written_anew_is_read() -> None:
-    assert parse_layout(rebuilt(lambda _: None), SPACE).rows == 2
+    assert rebuilt(lambda _: None) == small_shard()
+    assert parsed(small_shard()).rows == 2
 
 
 @given(data=st.binary(max_size=200))
@@ -187,9 +237,9 @@ def test_a_header_that_was_only_written_anew_is_read() -> None:
 @example(bytes(20))
 def test_arbitrary_bytes_are_a_bad_shard_and_nothing_worse(data: bytes) -> None:
     with pytest.raises(BadShard):
-        parse_layout(data, SPACE)
+        parsed(data)
     with pytest.raises(BadShard):  # although the name fits
-        check_shard(shard_name(data), data, SPACE)
+        checked(shard_name(data), data)
 
 
 JSON = st.recursive(
@@ -212,31 +262,38 @@ def test_arbitrary_values_in_the_header_are_a_bad_shard_or_change_nothing(array:
             header[array][field] = value
 
     try:
-        layout = parse_layout(rebuilt(change), SPACE)
+        layout = parsed(rebuilt(change))
     except BadShard:
         return
-    np.testing.assert_array_equal(layout.keys, parse_layout(small_shard(), SPACE).keys)
+    sound = parsed(small_shard())
+    assert (layout.rows, layout.dim, layout.dtype) == (sound.rows, sound.dim, sound.dtype)
 
 
 def test_a_header_longer_than_the_file_is_cut_short() -> None:
     for data in (b"", b"\x02\0\0", b"\x03" + bytes(7) + b"{}", b"\xff" * 8):
-        with pytest.raises(BadShard, match="cut short"):
-            parse_layout(data, SPACE)
+        with pytest.raises(BadShard):
+            parsed(data)
 
 
 @given(header=st.binary(max_size=60), body=st.binary(max_size=60))
 def test_arbitrary_bytes_behind_a_fitting_length_are_a_bad_shard(header: bytes, body: bytes) -> None:
     with pytest.raises(BadShard):
-        parse_layout(len(header).to_bytes(8, "little") + header + body, SPACE)
+        parsed(len(header).to_bytes(8, "little") + header + body)
 
 
 def test_a_header_nested_without_end_is_a_bad_shard() -> None:
     header = b"[" * 100_000
-    with pytest.raises(BadShard, match="JSON"):
-        parse_layout(len(header).to_bytes(8, "little") + header, SPACE)
+    with pytest.raises(BadShard):
+        parsed(len(header).to_bytes(8, "little") + header)
 
 
 @pytest.mark.parametrize(("vectors", "tokens"), [((1, 3), 2), ((2, 3), 1), ((2,), 2)])
 def test_arrays_that_do_not_fit_each_other_are_not_encoded(vectors: tuple[int, ...], tokens: int) -> None:
-    with pytest.raises(ValueError, match="Shapes do not fit"):
+    with pytest.raises(ValueError, match="do not fit"):
         encode_shard(SPACE, text_keys(["a", "b"]), np.zeros(vectors, np.float32), np.zeros(tokens, np.int32))
+
+
+def test_a_key_that_stands_twice_is_not_encoded() -> None:
+    keys = text_keys(["a", "b", "a"])
+    with pytest.raises(ValueError, match="twice"):
+        encode_shard(SPACE, keys, vectors_of(keys), tokens_of(keys))

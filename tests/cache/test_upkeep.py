@@ -1,6 +1,7 @@
 """Upkeep counts what is there, and removes only what nobody needs."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -106,7 +107,7 @@ def test_prune_removes_the_leavings_of_dead_processes_only(cache: VectorCache, s
         shards / "notes.txt",
     ]
     kept[-1].write_text("not ours")
-    items = cache.prune()
+    items = cache.prune().items
     assert {item.path for item in items} == {*of_the_dead, *of_the_old}
     assert {item.bytes for item in items} == {len(b"half a shard")}
     assert not any(path.exists() for path in (*of_the_dead, *of_the_old))
@@ -121,12 +122,12 @@ def test_prune_keeps_the_file_of_a_writer_at_work(
     replace = os.replace
 
     def prune_first(source: Path, target: Path) -> None:
-        pruned.append(cache.prune())
+        pruned.append(cache.prune().items)
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", prune_first)
     write_rows(store, ["a"])
-    assert pruned == [[], []]  # space.json and the shard
+    assert pruned == [(), ()]  # space.json and the shard
     assert_held(store, ["a"])
 
 
@@ -152,10 +153,10 @@ def test_prune_empties_the_quarantine(cache: VectorCache, store: SpaceStore) -> 
     write_rows(store, ["b"])
     flip_bit(shard_path(store, bad), at=-1)
     assert_absent(store, ["a"])
-    [item] = cache.prune()
+    [item] = cache.prune().items
     assert (item.path.name, item.reason) == (f"{bad}.safetensors", "failed verification")
     assert cache.spaces()[0].quarantined == 0
-    assert cache.prune() == []
+    assert cache.prune().items == ()
     assert_held(store, ["b"])
 
 
@@ -164,7 +165,7 @@ def test_prune_removes_the_spaces_named_and_no_other(cache: VectorCache, store: 
     write_rows(store, ["a"])
     write_rows(other, ["a"])
     size = sum(path.stat().st_size for path in store.folder.rglob("*") if path.is_file())
-    [item] = cache.prune(spaces=[store.space.id])
+    [item] = cache.prune(spaces=[store.space.id]).items
     assert (item.path, item.bytes) == (store.folder, size)
     assert not store.folder.exists()
     assert_absent(store, ["a"])
@@ -183,9 +184,9 @@ def test_a_dry_run_says_what_would_go_and_removes_nothing(cache: VectorCache, st
     before = sorted(cache.folder.rglob("*"))
     announced = cache.prune(spaces=[other.space.id], dry_run=True)
     assert sorted(cache.folder.rglob("*")) == before
-    assert len(announced) == 3
+    assert len(announced.items) == 3
     assert cache.prune(spaces=[other.space.id]) == announced
-    assert not any(item.path.exists() for item in announced)
+    assert not any(item.path.exists() for item in announced.items)
 
 
 def test_a_folder_that_may_not_be_changed_is_a_storage_error(
@@ -218,3 +219,32 @@ def test_a_folder_that_may_not_be_listed_is_a_storage_error(
     for use in (cache.spaces, cache.prune):
         with pytest.raises(StorageError, match="No permission"):
             use()
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "shards/" + "e" * 64 + ".safetensors",
+        "space.json",
+        "pins/" + "e" * 64 + ".json",
+    ],
+    ids=["shard", "description", "pin"],
+)
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(cache: VectorCache, store: SpaceStore, place: str) -> None:
+    write_rows(store, ["a"])
+    path = store.folder / place
+    path.parent.mkdir(exist_ok=True)
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+
+    def waited(*_: object) -> None:
+        raise RuntimeError("it waits")
+
+    before = signal.signal(signal.SIGALRM, waited)
+    signal.setitimer(signal.ITIMER_REAL, 0.5)
+    try:
+        assert cache.spaces()[0].rows == 1
+        assert cache.prune().items == ()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -3,7 +3,6 @@
 import errno
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from frozenhead.cache import ShardWriter, SpaceStore, text_keys
 from frozenhead.cache.shard import check_shard
 from frozenhead.errors import StorageError
-from tests.cache.examples import DIM, assert_absent, assert_held, tokens_of, vectors_of
+from tests.cache.examples import DIM, assert_absent, assert_held, make_space, raiser, tokens_of, vectors_of
 
 ROW_BYTES = DIM * 4
 Stop = Callable[[], BaseException]
@@ -20,15 +19,6 @@ Stop = Callable[[], BaseException]
 def give(writer: ShardWriter, *texts: str) -> None:
     keys = text_keys(texts)
     writer.add(keys, vectors_of(keys), tokens_of(keys))
-
-
-def raiser(error: BaseException) -> Callable[..., None]:
-    """A call that fails."""
-
-    def raise_it(*_: Any) -> None:
-        raise error
-
-    return raise_it
 
 
 class Clock:
@@ -49,7 +39,7 @@ def clock() -> Clock:
 @pytest.fixture
 def timed(tmp_path: Path, clock: Clock) -> ShardWriter:
     """A writer that commits after 30 seconds of `clock`."""
-    return ShardWriter(tmp_path, "5" * 64, dim=DIM, dtype=np.dtype("f4"), flush_seconds=30.0, clock=clock)
+    return ShardWriter(tmp_path, make_space(), flush_seconds=30.0, clock=clock)
 
 
 def test_a_shard_is_committed_when_the_bytes_are_reached_and_not_before(store: SpaceStore) -> None:
@@ -105,7 +95,7 @@ def test_the_name_committed_is_that_of_a_sound_shard(store: SpaceStore) -> None:
         give(writer, "c")
     [name] = writer.committed
     data = (store.folder / "shards" / f"{name}.safetensors").read_bytes()
-    assert check_shard(name, data, store.space.id).rows == 3
+    assert check_shard(name, np.frombuffer(data, np.uint8), store.space).rows == 3
 
 
 def test_equal_rows_in_any_order_and_batch_make_one_shard(store: SpaceStore) -> None:
@@ -198,7 +188,7 @@ def test_a_vector_that_is_not_finite_is_refused_and_the_batch_before_it_kept(sto
 
 
 def test_what_float16_cannot_hold_is_refused(tmp_path: Path) -> None:
-    writer = ShardWriter(tmp_path, "5" * 64, dim=DIM, dtype=np.dtype("f2"))
+    writer = ShardWriter(tmp_path, make_space(dtype="float16"))
     with pytest.raises(ValueError, match="float16"):
         writer.add(text_keys("a"), np.full((1, DIM), 70_000, np.float32), np.ones(1, np.int32))
 

@@ -36,7 +36,7 @@ def test_the_vectors_of_a_run_are_those_of_the_embedder(make_run: MakeRun, tiny_
     assert list(features) == ["tiny-bert.max", "tiny-bert.mean", "tiny-bert.pooler"]
     for name, record in features.items():
         direct = Embedder(tiny_folder, pooling=record["pooling"], device="cpu").transform(corpus["text"])
-        np.testing.assert_array_equal(run_vectors(record, corpus, name=name, cache_dir=None), direct)
+        np.testing.assert_array_equal(run_vectors(run, record, corpus, name=name, cache_dir=None), direct)
 
 
 def test_a_second_embed_computes_nothing_and_one_added_row_one(make_run: MakeRun, table: Path, tmp_path: Path) -> None:

@@ -48,7 +48,8 @@ def test_the_head_is_the_estimator_trained_by_hand(run: Path) -> None:
     fit(FitOptions(run=run, heads=("dense",), features=("tiny-bert.mean",), sets=QUICK, seed=7))
     stored = Run.open(run)
     corpus = stored.corpus()
-    vectors = run_vectors(stored.features()["tiny-bert.mean"], corpus, name="tiny-bert.mean", cache_dir=None)
+    record = stored.features()["tiny-bert.mean"]
+    vectors = run_vectors(stored, record, corpus, name="tiny-bert.mean", cache_dir=None)
 
     def rows(split: str) -> tuple[NDArray[Any], NDArray[Any]]:
         chosen = (corpus["split"] == split).to_numpy()

@@ -1,0 +1,103 @@
+"""Pins: which runs refer to which shards of a space, so that nothing is taken from under a run unnoticed.
+
+    <space>/pins/<sha256 of the holder's path>.json   {"holder": ..., "shards": [...], "check": ...}
+
+The holder is a file of the run that names the space. It is the run's own list that a `fit` goes by; the pin
+is what `prune` and `compact` see of it. A pin whose holder is gone, or names the space no more, is stale.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from frozenhead.cache.shard import is_shard_name
+from frozenhead.files import make_folder, read_file, write_file
+
+_PRIVATE = 0o700
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pin:
+    """What one run refers to.
+
+    Attributes
+    ----------
+    path : Path
+        The pin's own file.
+    holder : Path or None
+        The run's file; None if the pin is damaged, and nobody knows whose it is.
+    shards : tuple of str
+    live : bool
+        Whether the run still refers to the space. A damaged pin counts as live.
+    """
+
+    path: Path
+    holder: Path | None
+    shards: tuple[str, ...]
+    live: bool
+
+    def holds(self, name: str) -> bool:
+        """Whether the shard must not go."""
+        return self.live and (self.holder is None or name in self.shards)
+
+
+def write_pin(space: Path, holder: Path, shards: Iterable[str]) -> None:
+    """Note that `holder` refers to these shards. An equal pin is left as it is. Raises `StorageError`."""
+    holder, names = holder.resolve(), sorted(set(shards))
+    path = _pin_path(space, holder)
+    content = _ascii_json({"holder": str(holder), "shards": names, "check": _digest(str(holder), names)})
+    with suppress(OSError):
+        if read_file(path) == content:
+            return
+    make_folder(path.parent, mode=_PRIVATE)
+    write_file(path, content)
+
+
+def read_pins(space: Path) -> list[Pin]:
+    """The pins of a space. Raises `OSError` if the folder may not be listed."""
+    try:
+        names = sorted(os.listdir(space / "pins"))
+    except FileNotFoundError:
+        return []
+    return [_read_pin(space, space / "pins" / n) for n in names if n.endswith(".json") and is_shard_name(n[:-5])]
+
+
+def _read_pin(space: Path, path: Path) -> Pin:
+    try:
+        content = json.loads(read_file(path))
+        holder, shards = str(content["holder"]), [str(name) for name in content["shards"]]
+        if content["check"] != _digest(holder, shards) or path != _pin_path(space, Path(holder)):
+            raise ValueError("altered")
+    except FileNotFoundError:
+        return Pin(path=path, holder=None, shards=(), live=False)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return Pin(path=path, holder=None, shards=(), live=True)
+    return Pin(path=path, holder=Path(holder), shards=tuple(shards), live=_names_space(Path(holder), space.name))
+
+
+def _names_space(holder: Path, space_id: str) -> bool:
+    """Whether the run's file is there and still speaks of the space; one that may not be read is believed."""
+    try:
+        return space_id.encode() in read_file(holder)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+
+
+def _pin_path(space: Path, holder: Path) -> Path:
+    return space / "pins" / f"{hashlib.sha256(os.fsencode(holder)).hexdigest()}.json"
+
+
+def _digest(holder: str, shards: list[str]) -> str:
+    return hashlib.sha256(_ascii_json([holder, shards])).hexdigest()
+
+
+def _ascii_json(value: Any) -> bytes:
+    """JSON that can also say a path that is no UTF-8."""
+    return json.dumps(value, separators=(",", ":")).encode()

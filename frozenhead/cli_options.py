@@ -1,0 +1,27 @@
+"""Options that several commands have."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No lines and no bars on stderr, only warnings and errors.")]
+CacheDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache-dir", metavar="DIR", help="The cache; default FROZENHEAD_CACHE_DIR or the user's cache folder."
+    ),
+]
+RunCacheDir = Annotated[
+    Path | None,
+    typer.Option("--cache-dir", metavar="DIR", help="The cache, if it moved since embed; default the run's."),
+]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The run folder that embed made.")]
+Features = Annotated[str, typer.Option("--features", metavar="NAMES", help="Feature sets, comma-separated, or all.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+Format = Annotated[
+    str | None, typer.Option("--format", help="csv, tsv, jsonl or parquet; default by name, else by content.")
+]
+Encoding = Annotated[str, typer.Option("--encoding", help="Of text files.")]
+Delimiter = Annotated[str | None, typer.Option("--delimiter", help="Between fields, such as ';'.")]

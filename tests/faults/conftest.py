@@ -1,0 +1,35 @@
+"""The process that runs jobs, and a folder on memory where there is one."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.driver import Driver
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The long figures run only when they are asked for."""
+    if "long" not in config.option.markexpr:
+        items[:] = [item for item in items if item.get_closest_marker("long") is None]
+
+
+@pytest.fixture(scope="session")
+def driver() -> Iterator[Driver]:
+    """Runs jobs in processes of their own."""
+    driver = Driver()
+    yield driver
+    driver.close()
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Iterator[Path]:
+    """An empty folder, in memory if the machine has such a place: the laws hold on any disk, and this one is quick."""
+    memory = Path("/dev/shm")
+    if not (memory.is_dir() and os.access(memory, os.W_OK)):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir=memory, prefix="frozenhead-") as folder:
+        yield Path(folder)
