@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from frozenhead.cache.keys import KEY_BYTES, WantedKeys, leading_number
 from frozenhead.cache.pins import Pin
 from frozenhead.cache.store import SpaceStore
-from frozenhead.cache.upkeep import file_size, live_pins
+from frozenhead.cache.upkeep import file_size, last_use, live_pins, note_use
 from frozenhead.cache.writer import FLUSH_BYTES
 from frozenhead.errors import FrozenheadError
 from frozenhead.files import storage_errors, sync_folder
@@ -113,7 +113,7 @@ def compact(
 
 
 def _compact(store: SpaceStore, repin: Repin, progress: Progress) -> Compaction:
-    names, times = store.pin(), _times(store)
+    names, used = store.pin(), last_use(store.folder)
     plan = _plan(store, _sizes(store, names))
     whole = sum(map(len, plan.groups))
     new: dict[str, tuple[str, ...]] = {}  # an old shard's name to those that hold its rows now
@@ -130,8 +130,8 @@ def _compact(store: SpaceStore, repin: Repin, progress: Progress) -> Compaction:
     removed = {name for name in new if name not in in_use and name not in written}
     needed = {name for old in removed for name in new[old]}
     _remove(store, removed | (written - needed - in_use - set(names)))
-    if set(store.pin()) <= (set(names) - removed) | written:
-        _set_times(times)  # nobody else wrote meanwhile, and to be compacted is no use: `prune --unused` goes by it
+    if used is not None and set(store.pin()) <= (set(names) - removed) | written:
+        note_use(store.folder, used)  # nobody else wrote meanwhile, and to be compacted is no use
     return Compaction(
         space=store.space.id,
         before=len(names),
@@ -252,22 +252,6 @@ def _sizes(store: SpaceStore, names: Sequence[str]) -> dict[str, int]:
 def _most_shards(group: Sequence[str], sizes: Mapping[str, int]) -> int:
     """How many shards the rows of a group make at most: a writer fills one before it begins another."""
     return 1 + sum(sizes[name] for name in group) // FLUSH_BYTES
-
-
-def _times(store: SpaceStore) -> dict[Path, tuple[int, int]]:
-    """When the space was last read and written, by the times that note it."""
-    times = {}
-    for path in (store.folder / "space.json", store.folder / "shards"):
-        with suppress(OSError):
-            status = path.stat()
-            times[path] = (status.st_atime_ns, status.st_mtime_ns)
-    return times
-
-
-def _set_times(times: Mapping[Path, tuple[int, int]]) -> None:
-    for path, ns in times.items():
-        with suppress(OSError):
-            os.utime(path, ns=ns)
 
 
 @contextmanager

@@ -6,7 +6,7 @@
       pins/<hash>.json             which run refers to which shards
       quarantine/                  files that failed verification
 
-The rename of a shard is its commit; there is no index to tear, and no lock. Readers take the list of
+The rename of a shard is its commit; there is no index to tear, and nobody waits. Readers take the list of
 shards they see, or the list that a run has pinned, and verify each shard when they first touch it.
 """
 

@@ -95,10 +95,10 @@ def read_description(folder: Path) -> tuple[Space | None, dict[str, Any]]:
         return None, {}
 
 
-def note_use(folder: Path) -> None:
-    """Set the time of last use, that of `space.json`, where that can be done."""
+def note_use(folder: Path, seconds: float | None = None) -> None:
+    """Set the time of last use, that of `space.json`, to now or to that given, where that can be done."""
     with suppress(OSError):
-        os.utime(folder / "space.json")
+        os.utime(folder / "space.json", None if seconds is None else (seconds, seconds))
 
 
 def last_use(folder: Path) -> float | None:

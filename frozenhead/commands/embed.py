@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from frozenhead.cache import Space, VectorCache, distinct_keys, text_keys
 from frozenhead.commands.options import DEFAULT_MODEL, EmbedOptions
-from frozenhead.commands.vectors import embed_aloud, note_pin
+from frozenhead.commands.vectors import embed_aloud, pin_found
 from frozenhead.commands.voice import Silence, Voice
 from frozenhead.corpus import Corpus, load_corpus
 from frozenhead.embedder import Checkpoint, find_checkpoint, space_of
@@ -64,12 +64,12 @@ def embed(options: EmbedOptions, voice: Voice | None = None) -> dict[str, Any]:
         records[name] = {
             **_feature_identity(options, checkpoint, store.space),
             "cache": str(cache.folder.resolve()),
-            "shards": list(embedded.shards[pooling]),
+            "shards": list(shards),
             "rows": len(embedded.keys),
             "distinct": embedded.distinct,
             **_token_facts(embedded.tokens, corpus, store.space.max_length),
         }
-        note_pin(store, run.feature_path(name), embedded.shards[pooling])  # first: no moment without protection
+        shards = pin_found(store, run.feature_path(name), embedded.keys, embedded.shards[pooling])
         run.write_feature(name, records[name])
     return {
         "run": str(options.out),

@@ -61,6 +61,18 @@ def note_pin(store: SpaceStore, holder: Path, shards: Sequence[str]) -> None:
         store.refer(holder, shards)
 
 
+def pin_found(store: SpaceStore, holder: Path, keys: NDArray[np.uint8], shards: tuple[str, ...]) -> tuple[str, ...]:
+    """Note the shards that hold a run's keys, before the run is written; returns those that it is to go by.
+
+    `cache compact` may have merged some between the lookup that found them and this: then they are looked up again.
+    """
+    note_pin(store, holder, shards)
+    if not set(shards) <= set(store.pin()):
+        shards = store.lookup(keys, with_vectors=False).shards
+        note_pin(store, holder, shards)
+    return shards
+
+
 def feature_store(record: dict[str, Any], *, name: str, cache_dir: Path | None) -> SpaceStore:
     """The store of a feature set of a run. Raises `RunDamaged` if the record does not hold together."""
     space = recorded_space(record, name)

@@ -235,14 +235,15 @@ def test_a_group_that_fills_several_shards_is_split_and_stays_so(
     """120 shards of one row: 10 vectors make a new one, which is no small one any more."""
     wide = VectorCache(store.folder.parent.parent).space(make_space(dim=400))
     texts = [f"wide {i}" for i in range(120)]
-    for text in texts:
-        keys = text_keys([text])
+    for group in [[text] for text in texts] + [texts[i::60] for i in range(30)]:  # some of them stand twice
+        keys = text_keys(group)
         with wide.writer() as writer:
-            writer.add(keys, np.full((1, 400), keys[0, 0], np.float32), tokens_of(keys))
+            writer.add(keys, keys[:, :1].astype(np.float32).repeat(400, axis=1), tokens_of(keys))
     monkeypatch.setattr(compaction, "FLUSH_BYTES", 10 * 400 * 4)
     monkeypatch.setattr(compaction, "SMALL_BYTES", 5 * 400 * 4)
     holder = refer(wide, "run", wide.pin())
-    assert compact(wide, repin=repin).after == 12
+    result = compact(wide, repin=repin)
+    assert (result.before, result.after, rows_in_all(wide)) == (150, 12, 120)
     np.testing.assert_array_equal(vectors(wide, texts, list_of(holder))[:, 7], text_keys(texts)[:, 0])
     before = files_under(wide.folder)
     assert compact(wide, repin=repin).removed == ()

@@ -64,7 +64,6 @@ def test_threads_that_set_one_bad_shard_aside_all_serve_the_others(
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: assert_held(store, ["a", "b"]), range(8)))
     assert len(list((store.folder / "quarantine").iterdir())) == 1
-    assert sum("set aside in quarantine" in record.message for record in caplog.records) == 1
     assert 1 <= len(caplog.records) <= 8  # one each at most
 
 

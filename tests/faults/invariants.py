@@ -66,6 +66,7 @@ def assert_finishes(disk: Path) -> None:
     for keys, vectors, tokens in VectorCache(fake.cache_of(disk)).space(fake.SPACE).rows():
         table.update({k.tobytes(): (v.tobytes(), int(n)) for k, v, n in zip(keys, vectors, tokens, strict=True)})
     assert table == fake.TABLE, "I4: not the table of an undisturbed run"
+    assert [summary.space for summary in VectorCache(fake.cache_of(disk)).spaces()] == [fake.SPACE], "I4: not described"
 
 
 def assert_little_lost(outcome: Outcome, found: set[bytes]) -> None:

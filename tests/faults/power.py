@@ -129,8 +129,11 @@ def acknowledged_in(steps: Iterable[Step]) -> set[bytes]:
     return {key for step in steps if isinstance(step, Acknowledged) for key in step.keys}
 
 
-def state_after(story: Story, moment: int, chance: random.Random) -> State:
-    """One of the states that the disk may be in when the power fails after so many steps."""
+def state_after(story: Story, moment: int, chance: random.Random | None) -> State:
+    """One of the states that the disk may be in when the power fails after so many steps.
+
+    Without chance, the one in which nothing has survived that was not synced.
+    """
     names, data = _pending(story.steps[:moment])
     happens = _coin(chance)
     entries: Entries = {}
@@ -164,17 +167,19 @@ def _pending(steps: Sequence[Step]) -> tuple[list[tuple[Names, bool]], dict[int,
     return [(change, not waits) for change, waits in changes], writes
 
 
-def _coin(chance: random.Random) -> Callable[[], bool]:
+def _coin(chance: random.Random | None) -> Callable[[], bool]:
     """Whether one thing reaches the disk: for all things always, never, or as it comes."""
+    if chance is None:
+        return lambda: False
     share = chance.choice((0.0, 1.0, 0.5, chance.random()))
     return lambda: chance.random() < share
 
 
-def _content(writes: list[tuple[Data, bool]], chance: random.Random) -> bytes:
+def _content(writes: list[tuple[Data, bool]], chance: random.Random | None) -> bytes:
     """What a file holds: its safe writes, and of the others some sectors, within some size."""
     old, new = _written([w for w, safe in writes if safe]), _written([w for w, _ in writes])
-    if old == new:
-        return new
+    if old == new or chance is None:
+        return old
     size = chance.choice((len(old), len(new), chance.randint(*sorted((len(old), len(new))))))
     happens = _coin(chance)
     held = bytearray(old.ljust(len(new), b"\0"))

@@ -68,6 +68,8 @@ class Copy:
         assert {path.stem for path in quarantined(self.disk)} == {"0" * 64, *bad}
         self.cache().spaces()
         assert self.cache().check_all().bad == ()
+        going = self.cache().prune(dry_run=True).items
+        assert "pins" not in {item.path.parent.name for item in going}, "the pin of a run that is there would go"
         assert_finishes(self.disk)
 
     def assert_pins_refuse(self, bad: set[str], verify: Verify) -> None:

@@ -23,7 +23,7 @@ ROOMS = tuple(str(Path(frozenhead.__file__).parent / name) for name in ("cache",
 SIGTERM = 15
 
 SHARD_ROWS = 8
-TEXTS = [f"text {i}" for i in range(3 * SHARD_ROWS)]
+TEXTS = [f"text {i}" for i in range(3 * SHARD_ROWS + 4)]  # the last ones are committed on the way out
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from tests.hardship.jobs import embed, read_on
 from tests.hardship.laws import assert_whole, temporary_files
 from tests.hardship.nursery import Nursery
 
-SHARDS, SHARD_ROWS = 8, 8
+SHARDS, SHARD_ROWS = 6, 8
 EACH = SHARDS * SHARD_ROWS
 
 # How far the texts of a writer begin after those of the one before.

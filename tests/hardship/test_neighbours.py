@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from frozenhead.cache import SpaceStore, VectorCache, compact, text_keys
+from frozenhead.errors import StorageError
 from tests.cache.examples import assert_absent, assert_held, make_space, reopened, shard_path, write_rows
 
 FILES = 2000
@@ -143,18 +144,30 @@ def test_a_folder_named_like_a_shard_is_set_aside(store: SpaceStore, full: bool)
     assert not list((store.folder / "quarantine").iterdir())
 
 
+PLACED = "quarantine holds a file of that name, and no folder takes its place"
+
+
 @pytest.mark.parametrize(
-    "times",
-    [1, 2],
+    "history",
+    [
+        ["folder"],
+        ["folder", "folder"],
+        ["folder", "file"],
+        pytest.param(["file", "folder"], marks=pytest.mark.xfail(strict=True, raises=StorageError, reason=PLACED)),
+    ],
+    ids=" then ".join,
 )
-def test_a_folder_in_the_place_of_a_shard_is_set_aside_and_the_shard_written_again(
-    store: SpaceStore, times: int
+def test_what_stands_in_the_place_of_a_shard_is_set_aside_and_the_shard_written_again(
+    store: SpaceStore, history: list[str]
 ) -> None:
     [name] = write_rows(store, ["d"])
-    for _ in range(times):
+    for kind in history:
         shard_path(store, name).unlink()
-        shard_path(store, name).mkdir()
-        (shard_path(store, name) / "file").touch()
+        if kind == "folder":
+            shard_path(store, name).mkdir()
+            (shard_path(store, name) / "file").touch()
+        else:
+            shard_path(store, name).write_bytes(b"foreign")
         assert_absent(reopened(store), ["d"])
         assert write_rows(reopened(store), ["d"]) == [name]
         assert_held(reopened(store), ["a", "b", "c", "d"])

@@ -120,6 +120,8 @@ def test_more_signals_during_the_flush_hurry_it_and_corrupt_nothing(
         time.sleep(0.01)
     assert_stopped(child.done(), code)
     folder.found()
+    if again == 1:
+        assert not temporary_files(folder.cache)
     folder.assert_goes_on()
 
 
