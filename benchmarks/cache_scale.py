@@ -210,8 +210,10 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
 
     rows = [r["rows"] for r in results]
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
-    names = {"write": "write", "first": "first lookup, every byte hashed", "later": "later lookup", "map": "into a memory map",
-             "hash": "hash the texts", "open": "open and pin"}  # fmt: skip
+    names = {
+        "write": "write", "first": "first lookup, every byte hashed", "later": "later lookup",
+        "map": "into a memory map", "hash": "hash the texts", "open": "open and pin",
+    }  # fmt: skip
     for name, label in names.items():
         axes.plot(rows, [statistics.median(r[name]) for r in results], marker="o", label=label)
     axes.set(xscale="log", yscale="log", xlabel="rows of 384 float32", ylabel="seconds (median)")

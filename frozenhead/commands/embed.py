@@ -61,6 +61,7 @@ def embed(options: EmbedOptions, voice: Voice | None = None) -> dict[str, Any]:
     records = {}
     for pooling, name in names.items():
         store = embedded.stores[pooling]
+        shards = pin_found(store, run.feature_path(name), embedded.keys, embedded.shards[pooling])
         records[name] = {
             **_feature_identity(options, checkpoint, store.space),
             "cache": str(cache.folder.resolve()),
@@ -69,7 +70,6 @@ def embed(options: EmbedOptions, voice: Voice | None = None) -> dict[str, Any]:
             "distinct": embedded.distinct,
             **_token_facts(embedded.tokens, corpus, store.space.max_length),
         }
-        shards = pin_found(store, run.feature_path(name), embedded.keys, embedded.shards[pooling])
         run.write_feature(name, records[name])
     return {
         "run": str(options.out),
