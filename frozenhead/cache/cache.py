@@ -190,7 +190,7 @@ class VectorCache:
 def _unused(folder: Path, seconds: float | None) -> str | None:
     """Why a space may go for its age, if it may."""
     used = last_use(folder)
-    if seconds is None or used is None or time.time() - used < seconds:
+    if seconds is None or used is None or time.time() - used / 1e9 < seconds:
         return None
-    day = utc_time(used)
+    day = utc_time(used / 1e9)
     return f"not used since {day:%Y-%m-%d}" if day else "not used for ages"

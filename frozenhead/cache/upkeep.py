@@ -69,7 +69,7 @@ def summarise(folder: Path) -> SpaceSummary:
     """Read the description of a space and the headers of its shards."""
     space, recorded = read_description(folder)
     shards = [p for p in _entries(folder / "shards") if is_shard_file(p.name)]
-    pins = live_pins(folder)
+    pins, used = live_pins(folder), last_use(folder)
     return SpaceSummary(
         id=folder.name,
         space=space,
@@ -78,7 +78,7 @@ def summarise(folder: Path) -> SpaceSummary:
         shards=len(shards),
         bytes=sum(file_size(path) for path in shards),
         quarantined=len(_entries(folder / "quarantine")),
-        last_used=last_use(folder),
+        last_used=None if used is None else used / 1e9,
         pinned=bool(pins),
         runs=tuple(pin.holder for pin in pins if pin.holder is not None),
     )
@@ -95,17 +95,18 @@ def read_description(folder: Path) -> tuple[Space | None, dict[str, Any]]:
         return None, {}
 
 
-def note_use(folder: Path, seconds: float | None = None) -> None:
+def note_use(folder: Path, ns: int | None = None) -> None:
     """Set the time of last use, that of `space.json`, to now or to that given, where that can be done."""
+    at = time.time_ns() if ns is None else ns
     with suppress(OSError):
-        os.utime(folder / "space.json", None if seconds is None else (seconds, seconds))
+        os.utime(folder / "space.json", ns=(at, at))
 
 
-def last_use(folder: Path) -> float | None:
-    """When a space was last written to or read from; of one that has lost its `space.json`, last written to."""
+def last_use(folder: Path) -> int | None:
+    """When a space was last read or written, in ns since 1970; of one that has lost `space.json`, when written."""
     for path in (folder / "space.json", folder / "shards"):
         with suppress(OSError):
-            return path.stat().st_mtime
+            return path.stat().st_mtime_ns
     return None
 
 
