@@ -48,7 +48,7 @@ def test_a_cache_that_may_only_be_read_serves_although_its_use_is_not_noted(
     write_rows(store, ["a"])
     tried = []
 
-    def refuse(path: Path, *_: object) -> None:
+    def refuse(path: Path, *_: object, **__: object) -> None:
         tried.append(Path(path))
         raise OSError(code, os.strerror(code))
 
