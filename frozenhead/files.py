@@ -133,12 +133,13 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
         sync_folder(path.parent)
 
 
-def write_file(path: Path, data: bytes | memoryview) -> None:
-    """Write `data` to `path` as `new_file` does, and raise as it does."""
+def write_file(path: Path, *parts: bytes | memoryview) -> None:
+    """Write bytes, one part after the other, to `path` as `new_file` does, and raise as it does."""
     with new_file(path) as file:
-        left = memoryview(data).cast("B")
-        while len(left):  # the system may take less than it is offered
-            left = left[os.write(file.fileno(), left) :]
+        for part in parts:
+            left = memoryview(part).cast("B")
+            while len(left):  # the system may take less than it is offered
+                left = left[os.write(file.fileno(), left) :]
 
 
 def make_folder(path: Path, *, mode: int = 0o777) -> None:

@@ -1,10 +1,13 @@
-"""SIGINT and SIGTERM as an exception that leaves with the exit code a shell expects: 128 + the signal's number."""
+"""SIGINT, SIGTERM and SIGHUP as an exception, with the exit code a shell expects: 128 + the signal's number."""
 
 import os
 import signal
 import sys
 import threading
 from typing import Any
+
+# The last one, where it exists, says that the terminal was closed.
+_STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 class Stopped(BaseException):
@@ -18,18 +21,22 @@ class Stopped(BaseException):
 
 def ignore_signals() -> None:
     """From now on the program is leaving, and no further signal shall change how."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in _STOPPING:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def stop_on_signals() -> None:
-    """Let SIGINT and SIGTERM raise `Stopped` in the main thread, again if it was raised where nothing can leave."""
+    """Let signals raise `Stopped` in the main thread, again if it was raised where nothing can leave.
+
+    A signal that is ignored already, as by nohup, stays so.
+    """
 
     def stop(number: int, _: object) -> None:
         raise Stopped(number)
 
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+    for number in _STOPPING:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, stop)
     ignored = sys.unraisablehook
 
     def hook(lost: Any) -> None:

@@ -152,7 +152,8 @@ class SpaceFolder:
         looked at once more, and goes back if it is sound. Nothing that was acknowledged is lost.
         """
         target = self.path / "quarantine" / f"{name}{SUFFIX}"
-        if os.path.isdir(target):  # as such it was set aside once, and no file takes the place of a folder
+        if os.path.isdir(target) or (os.path.isdir(self.shard(name)) and os.path.lexists(target)):
+            # Something was set aside under this name before, and file and folder do not replace each other.
             target = target.with_name(f"{name}-{secrets.token_hex(4)}{SUFFIX}")
         try:
             os.makedirs(target.parent, PRIVATE, exist_ok=True)

@@ -16,7 +16,7 @@ _SUBFOLDERS = ("", "shards", "pins", "quarantine")
 def place(named: str | os.PathLike[str]) -> Path:
     """The absolute path of a folder as the user named it, wherever the process goes later. Raises `StorageError`."""
     try:
-        return Path(os.path.abspath(Path(named).expanduser()))
+        return Path(named).expanduser().absolute()
     except RuntimeError as error:
         raise StorageError(f"The cache {named} cannot be found: there is no such user's home.") from error
 

@@ -134,39 +134,43 @@ class OpenShard:
         return data.view(layout.dtype).reshape(stop - start, layout.dim)
 
 
-def encode_shard(space: Space, keys: Keys, vectors: NDArray[Any], tokens: NDArray[np.int32]) -> bytes:
-    """The bytes of a shard. Equal content gives equal bytes, hence one name.
+def encode_shard(
+    space: Space, keys: Keys, vectors: NDArray[Any], tokens: NDArray[np.int32]
+) -> tuple[bytes | memoryview, ...]:
+    """The bytes of a shard, in parts. Equal content gives equal bytes, hence one name.
 
     Parameters
     ----------
     space : Space
-    keys : uint8 array (n, 32), distinct, any order
+    keys : uint8 array (n, 32)
+        In any order. Of a key that stands twice the first row is taken.
     vectors : array (n, D) of the space's stored dtype
     tokens : int32 array (n,)
     """
-    layout = shard_layout(space, len(keys))
-    expected = [
-        ((layout.rows, KEY_BYTES), np.uint8),
-        ((layout.rows, layout.dim), layout.dtype),
-        ((layout.rows,), np.int32),
-    ]
-    if [(a.shape, a.dtype) for a in (keys, vectors, tokens)] != expected:
+    n = len(keys)
+    expected = [((n, KEY_BYTES), np.uint8), ((n, space.dim), np.dtype(space.dtype)), ((n,), np.int32)]
+    if [(array.shape, array.dtype) for array in (keys, vectors, tokens)] != expected:
         raise ValueError(f"Arrays do not fit: keys {keys.shape}, vectors {vectors.shape}, tokens {tokens.shape}.")
     order = sorting_order(keys)
     ordered = keys[order]
-    if not are_sorted(ordered):
-        raise ValueError("A key stands twice among the rows of a shard.")
+    new = np.ones(n, bool)
+    new[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+    order = order[new]
+    layout = shard_layout(space, len(order))
     parts: dict[int, NDArray[Any]] = {
-        layout.keys_at: ordered,
+        layout.keys_at: ordered[new],
         layout.tokens_at: tokens[order],
         layout.vectors_at: vectors[order],
     }
-    return b"".join([layout.header, *(parts[at].tobytes() for at in sorted(parts))])
+    return layout.header, *(parts[at].view(np.uint8).reshape(-1).data for at in sorted(parts))
 
 
-def shard_name(data: bytes | memoryview) -> str:
+def shard_name(*parts: bytes | memoryview) -> str:
     """The name that belongs to these bytes: their sha256."""
-    return hashlib.sha256(data).hexdigest()
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
 
 
 def is_shard_name(name: str) -> bool:

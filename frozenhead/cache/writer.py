@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from frozenhead.cache.keys import KEY_BYTES, Keys, distinct_keys
+from frozenhead.cache.keys import KEY_BYTES, Keys
 from frozenhead.cache.shard import SUFFIX, encode_shard, shard_name
 from frozenhead.cache.space import Space
 from frozenhead.errors import StorageError
@@ -92,10 +92,9 @@ class ShardWriter:
         if not self._blocks:
             return
         keys, vectors, tokens = (np.concatenate(parts) for parts in zip(*self._blocks, strict=True))
-        first, _ = distinct_keys(keys)  # whoever adds a row twice has it once
-        data = encode_shard(self._space, keys[first], vectors[first], tokens[first])
-        name = shard_name(data)
-        write_file(self._folder / f"{name}{SUFFIX}", data)
+        parts = encode_shard(self._space, keys, vectors, tokens)
+        name = shard_name(*parts)
+        write_file(self._folder / f"{name}{SUFFIX}", *parts)
         self.committed.append(name)
         self._blocks.clear()
         self._bytes = 0
@@ -106,5 +105,12 @@ class ShardWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not isinstance(error, StorageError):  # the disk has just refused: a second try would hide why
+        if isinstance(error, StorageError):  # the disk has just refused: a second try would hide why
+            return
+        try:
             self.flush()
+        except StorageError:
+            raise
+        except BaseException:  # a signal in the midst of it: what was gathered is still there
+            self.flush()
+            raise

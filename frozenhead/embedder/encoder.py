@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 CPU_TOKEN_BUDGET = 2048
 CUDA_TOKEN_BUDGET = 32768
 
+# Texts given to the tokenizer at once. It cannot be interrupted: 16,384 long ones kept Ctrl-C waiting for 30 s.
+TOKENIZED_AT_ONCE = 256
+
 
 @dataclass(frozen=True, kw_only=True)
 class TokenRows:
@@ -87,16 +90,19 @@ class Encoder:
 
     def tokenize(self, texts: Sequence[str], *, max_length: int) -> TokenRows:
         """Token ids of each text, cut at `max_length`, and how many tokens there were before the cut."""
-        texts = list(texts)
-        whole = self.tokenizer(texts, padding=False, truncation=False, verbose=False)
-        counts = np.array([len(ids) for ids in whole["input_ids"]], np.int32)
-        rows = [{name: whole[name][i] for name in whole} for i in range(len(texts))]
-        long = np.flatnonzero(counts > max_length)
-        if len(long):
-            # The tokenizer knows how to cut: [SEP] stays, and some models cut on the left.
-            cut = self.tokenizer([texts[i] for i in long], padding=False, truncation=True, max_length=max_length)
-            for j, i in enumerate(long):
-                rows[i] = {name: cut[name][j] for name in cut}
+        rows: list[dict[str, list[int]]] = []
+        counts = np.zeros(len(texts), np.int32)
+        for start in range(0, len(texts), TOKENIZED_AT_ONCE):
+            part = list(texts[start : start + TOKENIZED_AT_ONCE])
+            whole = self.tokenizer(part, padding=False, truncation=False, verbose=False)
+            counts[start : start + len(part)] = [len(ids) for ids in whole["input_ids"]]
+            rows += [{name: whole[name][i] for name in whole} for i in range(len(part))]
+            long = np.flatnonzero(counts[start : start + len(part)] > max_length)
+            if len(long):
+                # The tokenizer knows how to cut: [SEP] stays, and some models cut on the left.
+                cut = self.tokenizer([part[i] for i in long], padding=False, truncation=True, max_length=max_length)
+                for j, i in enumerate(long):
+                    rows[start + i] = {name: cut[name][j] for name in cut}
         lengths = np.array([len(row["input_ids"]) for row in rows], np.int32)
         return TokenRows(rows=rows, counts=counts, lengths=lengths)
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from frozenhead.cache import Space, SpaceStore, VectorCache, text_keys
 from frozenhead.cache.keys import Keys
+from frozenhead.cache.shard import encode_shard
 
 DIM = 3
 
@@ -29,6 +30,11 @@ def vectors_of(keys: Keys, dtype: str = "float32") -> NDArray[Any]:
 def tokens_of(keys: Keys) -> NDArray[np.int32]:
     """The token counts (n,) that belong to keys."""
     return keys[:, 31].astype(np.int32) + 1
+
+
+def shard_bytes(space: Space, keys: Keys, vectors: NDArray[Any], tokens: NDArray[np.int32]) -> bytes:
+    """A shard's file, in one piece."""
+    return b"".join(encode_shard(space, keys, vectors, tokens))
 
 
 def write_rows(store: SpaceStore, texts: Iterable[str]) -> list[str]:

@@ -15,12 +15,13 @@ from safetensors.numpy import save
 
 from frozenhead.cache import SpaceStore, VectorCache, text_keys
 from frozenhead.cache.keys import sorting_order
-from frozenhead.cache.shard import SHARD_FORMAT, encode_shard
+from frozenhead.cache.shard import SHARD_FORMAT
 from frozenhead.errors import FrozenheadError
 from tests.cache.examples import (
     assert_held,
     make_space,
     reopened,
+    shard_bytes,
     shard_path,
     tokens_of,
     vectors_of,
@@ -60,7 +61,7 @@ def test_any_text_gets_its_own_vector_back(tmp_path: Path, batches: list[list[st
 
 def sound_shard() -> bytes:
     keys = text_keys(ROWS)
-    return encode_shard(SPACE, keys, vectors_of(keys), tokens_of(keys))
+    return shard_bytes(SPACE, keys, vectors_of(keys), tokens_of(keys))
 
 
 @st.composite

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from frozenhead.cache import Lookup, SpaceStore, VectorCache, text_keys
 from frozenhead.cache.keys import Keys
-from frozenhead.cache.shard import encode_shard, shard_name
+from frozenhead.cache.shard import shard_name
 from frozenhead.errors import CacheDamaged
 from frozenhead.files import make_folder, write_file
 from tests.cache.examples import (
@@ -21,6 +21,7 @@ from tests.cache.examples import (
     assert_held,
     make_space,
     reopened,
+    shard_bytes,
     shard_path,
     write_rows,
 )
@@ -36,7 +37,7 @@ def numbered_keys(numbers: list[int]) -> Keys:
 
 def put_shard(store: SpaceStore, keys: Keys, vectors: NDArray[Any], tokens: NDArray[np.int32]) -> str:
     """Commit a shard with vectors of its own; returns its name."""
-    data = encode_shard(store.space, keys, vectors, tokens)
+    data = shard_bytes(store.space, keys, vectors, tokens)
     make_folder(store.folder / "shards")
     write_file(shard_path(store, shard_name(data)), data)
     return shard_name(data)

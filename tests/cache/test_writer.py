@@ -1,6 +1,7 @@
 """A writer commits when enough has gathered, and keeps what was done however it is left."""
 
 import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -216,3 +217,23 @@ def test_what_the_caller_does_to_its_arrays_later_does_not_matter(store: SpaceSt
         writer.add(keys, vectors, tokens)
         keys[:], vectors[:], tokens[:] = 0, 0, 0
     assert_held(store, "a")
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit(143)], ids=repr)
+def test_a_signal_in_the_midst_of_the_last_commit_loses_nothing(
+    store: SpaceStore, monkeypatch: pytest.MonkeyPatch, stop: BaseException
+) -> None:
+    sound, calls = os.replace, []
+
+    def interrupted(source: Path, target: Path) -> None:
+        calls.append(target)
+        if len(calls) == 1:
+            raise stop
+        sound(source, target)
+
+    with pytest.raises(type(stop)), store.writer() as writer:  # noqa: PT012
+        keys = text_keys(["a", "b"])
+        writer.add(keys, vectors_of(keys), tokens_of(keys))
+        monkeypatch.setattr(os, "replace", interrupted)
+    assert len(calls) == 2
+    assert_held(store, ["a", "b"])

@@ -3,11 +3,13 @@
 import os
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.faults.driver import Driver
+from tests.faults.jobs import at_once
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -22,6 +24,12 @@ def driver() -> Iterator[Driver]:
     driver = Driver()
     yield driver
     driver.close()
+
+
+@pytest.fixture(autouse=True)
+def _in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test itself reads without threads: thousands of lookups of three small shards. The driver does not."""
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", at_once)
 
 
 @pytest.fixture

