@@ -27,8 +27,8 @@ def test_a_signal_is_an_exception_with_the_exit_code_of_a_shell(number: int, cod
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_that_was_ignored_stays_ignored(number: int) -> None:
     """As nohup and a shell's background jobs have it."""
-    program = f"signal.signal({int(number)}, signal.SIG_IGN)\nstop_on_signals()\nos.kill(os.getpid(), {int(number)})\nprint('on')"
-    assert run(program) == (0, "on\n")
+    kill = f"signal.signal({int(number)}, signal.SIG_IGN)\nstop_on_signals()\nos.kill(os.getpid(), {int(number)})\n"
+    assert run(kill + "print('on')") == (0, "on\n")
 
 
 def test_on_the_way_out_further_signals_change_nothing() -> None:
