@@ -21,7 +21,8 @@ TEMPORARY_PREFIX = ".tmp-"
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_PERMISSION = {errno.EACCES, errno.EPERM, errno.EROFS}
-_NO_SUCH_CALL = {errno.EINVAL, errno.ENOTSUP}  # some network and FUSE file systems do not fsync folders
+# Some network and FUSE file systems do not fsync folders, and on a read-only one there is nothing to sync.
+_NO_SUCH_CALL = {errno.EINVAL, errno.ENOTSUP, errno.EROFS}
 
 
 @contextmanager
@@ -152,7 +153,7 @@ def make_folder(path: Path, *, mode: int = 0o777) -> None:
         except FileExistsError:
             if not path.is_dir():
                 raise
-        sync_folder(path.parent)  # also of one that was there: a killed process may have made it and not come so far
+        sync_folder(path.parent)
 
 
 def check_writable(folder: Path) -> None:

@@ -164,6 +164,8 @@ class VectorCache:
             items, kept = [], []
             for folder in self._space_folders():
                 reason = "named" if folder.name in spaces else _unused(folder, unused_seconds)
+                if quarantine and not dry_run:
+                    SpaceFolder(folder, read_description(folder)[0]).put_back()
                 if reason and not pinned and live_pins(folder):
                     kept.append(folder.name)
                     reason = None

@@ -28,7 +28,7 @@ from frozenhead.cache.store import SpaceStore
 from frozenhead.cache.upkeep import file_size, last_use, live_pins, note_use
 from frozenhead.cache.writer import FLUSH_BYTES
 from frozenhead.errors import FrozenheadError
-from frozenhead.files import storage_errors, sync_folder
+from frozenhead.files import close, read_file, storage_errors, sync_folder
 
 SMALL_BYTES = FLUSH_BYTES // 2
 
@@ -99,7 +99,10 @@ def compact(
     StorageError
         The cache cannot be read or written. Nothing is lost then.
     """
-    if dry_run:
+    with storage_errors(store.folder, "compact"):
+        if not dry_run:
+            with _one_at_a_time(store.folder / "space.json"):
+                return _compact(store, repin, progress)
         names = store.pin()
         sizes = _sizes(store, names)
         plan = _plan(store, sizes)
@@ -108,8 +111,6 @@ def compact(
         return Compaction(
             space=store.space.id, before=len(names), after=after, removed=would, written=(), kept=plan.kept
         )
-    with _one_at_a_time(store.folder / "space.json"):
-        return _compact(store, repin, progress)
 
 
 def _compact(store: SpaceStore, repin: Repin, progress: Progress) -> Compaction:
@@ -126,7 +127,8 @@ def _compact(store: SpaceStore, repin: Repin, progress: Progress) -> Compaction:
         done += len(group)
     _move_pins(store, plan.referred, new, repin)
     # Looked at again: a run may have come since, or have gone back to its old list.
-    in_use = frozenset().union(*(_referred(pin, names) for pin in live_pins(store.folder))) if new else frozenset()
+    every = (*names, *written)
+    in_use = frozenset().union(*(_referred(pin, every) for pin in live_pins(store.folder))) if new else frozenset()
     removed = {name for name in new if name not in in_use and name not in written}
     needed = {name for old in removed for name in new[old]}
     _remove(store, removed | (written - needed - in_use - set(names)))
@@ -227,13 +229,15 @@ def _move_pins(
 
 
 def _referred(pin: Pin, names: Sequence[str] | Mapping[str, object]) -> frozenset[str]:
-    """The shards that a run goes by: those of its pin, and those in its own file. A damaged pin holds all `names`."""
+    """The shards that a run goes by: those of its pin, and those in its own file; all `names` if one cannot be read."""
     if pin.holder is None:
         return frozenset(names)
     try:
-        own = _SHARD_NAME.findall(pin.holder.read_bytes())
-    except OSError:
+        own = _SHARD_NAME.findall(read_file(pin.holder))
+    except FileNotFoundError:
         own = []
+    except OSError:
+        return frozenset((*pin.shards, *names))
     return frozenset(pin.shards) | {name.decode() for name in own}
 
 
@@ -270,4 +274,4 @@ def _one_at_a_time(path: Path) -> Iterator[None]:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
-        os.close(descriptor)
+        close(descriptor)

@@ -30,7 +30,7 @@ from frozenhead.cache.shard import (
     is_shard_name,
 )
 from frozenhead.cache.space import Space
-from frozenhead.errors import CacheDamaged
+from frozenhead.errors import CacheDamaged, FormatRefused
 from frozenhead.files import close, open_plain, storage_errors
 
 logger = logging.getLogger(__name__)
@@ -171,6 +171,14 @@ class SpaceFolder:
         self._told.add(name)
         logger.warning("shard %s of %s: %s; %s, its rows will be computed again", name[:12], self.path, reason, fate)
 
+    def put_back(self) -> None:
+        """Give back what is sound in quarantine: a process was stopped in the midst of `set_aside`, or a disk erred."""
+        quarantine = self.path / "quarantine"
+        names = [name for name in os.listdir(quarantine) if is_shard_file(name)] if quarantine.is_dir() else []
+        for name in names:
+            if self._is_sound(name.removesuffix(SUFFIX), quarantine / name):
+                os.replace(quarantine / name, self.path / "shards" / name)
+
     def check(self, name: str, scratch: "Scratch | None" = None) -> str | None:
         """Hash one shard anew; why it is bad, after it was set aside, or None if it is sound or gone."""
         try:
@@ -197,8 +205,10 @@ class SpaceFolder:
     def _is_sound(self, name: str, path: Path) -> bool:
         try:
             self._examine(name, path, Scratch())
-        except (BadShard, OSError):
+        except (BadShard, CacheDamaged, OSError):
             return False
+        except FormatRefused:  # for a newer version to read
+            return True
         return True
 
 

@@ -29,7 +29,7 @@ from frozenhead.cache.space import Space
 from frozenhead.cache.upkeep import note_use, read_description
 from frozenhead.cache.writer import FLUSH_BYTES, FLUSH_SECONDS, ShardWriter
 from frozenhead.errors import CacheDamaged
-from frozenhead.files import make_folder, new_file, write_json
+from frozenhead.files import make_folder, new_file, storage_errors, sync_folder, write_json
 
 _COPY_ROWS = 2048  # rows read and copied at once: 3 MiB of 384 float32
 _LOOKUP_ROWS = 2**22  # keys sorted and matched at once: 100 MiB, however many there are
@@ -142,9 +142,20 @@ class SpaceStore:
         """
         for folder in (self.folder.parent.parent, self.folder.parent, self.folder, self.folder / "shards"):
             make_folder(folder, mode=PRIVATE)
+        self.settle()
         self.describe(recorded or {})
         note_use(self.folder)
         return ShardWriter(self.folder / "shards", self.space, flush_bytes=flush_bytes, flush_seconds=flush_seconds)
+
+    def settle(self) -> None:
+        """Make durable the names of all that is there, before anybody relies on it. Raises `StorageError`.
+
+        A process that was killed, or is still at work, may have made folders and shards and not come to syncing them.
+        """
+        shards = self.folder / "shards"
+        with storage_errors(self.folder, "sync"):
+            for folder in (shards, *shards.parents):
+                sync_folder(folder)
 
     def describe(self, recorded: dict[str, Any]) -> None:
         """Write `space.json` where it is missing or damaged; a sound one is left as it is. Raises `StorageError`."""

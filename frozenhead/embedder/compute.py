@@ -171,6 +171,8 @@ def embed_texts(
     elif len(first):
         for store in stores.values():
             store.describe(recorded_facts(checkpoint, device))  # only if it was lost or damaged
+    for store in stores.values() if len(first) else ():
+        store.settle()  # before the caller is told that the vectors are there
     return Embedded(
         keys=keys,
         tokens=lookups[settings.poolings[0]].tokens[inverse],

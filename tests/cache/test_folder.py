@@ -269,3 +269,23 @@ def test_checking_all_finds_the_bad_and_keeps_the_good(store: SpaceStore, cache:
     assert not path.exists()
     assert cache.check_all() == Checked(shards=1, bytes=shard_path(store, store.pin()[0]).stat().st_size, bad=())
     assert_held(store, ["b"])
+
+
+@pytest.mark.parametrize("described", [True, False], ids=["described", "not described"])
+def test_what_is_sound_in_quarantine_is_given_back_and_not_pruned(
+    store: SpaceStore, cache: VectorCache, described: bool
+) -> None:
+    """A process was killed while it looked at a suspect once more."""
+    [name] = write_rows(store, TEXTS)
+    [bad] = write_rows(store, ["bad"])
+    quarantine = store.folder / "quarantine"
+    quarantine.mkdir()
+    for moved in (name, bad):
+        shard_path(store, moved).rename(quarantine / f"{moved}.safetensors")
+    flip_bit(quarantine / f"{bad}.safetensors", at=-1)
+    if not described:
+        (store.folder / "space.json").unlink()
+    assert len(cache.prune(dry_run=True).items) == 2
+    assert [item.path.stem for item in cache.prune().items] == [bad]
+    assert_held(store, TEXTS)
+    assert_absent(store, ["bad"])

@@ -53,10 +53,10 @@ def commit_in_place(disk: Path, teller: Teller) -> None:
         commit(disk, teller)
 
 
-def write_in_place(path: Path, data: bytes) -> None:
+def write_in_place(path: Path, *parts: bytes) -> None:
     """What frozenhead does not do."""
     with open(path, "wb") as file:
-        file.write(data)
+        file.writelines(parts)
 
 
 def look_after(disk: Path, teller: Teller) -> None:

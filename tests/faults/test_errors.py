@@ -41,7 +41,7 @@ def test_a_commit_refused_at_any_operation_says_so_and_loses_nothing(scratch: Pa
 def test_a_write_that_takes_less_than_it_is_offered_is_continued(scratch: Path) -> None:
     whole = run_here("commit", fake.new_disk(scratch / "whole"), None)
     writes = [op.number for op in whole.ops if op.name == "write"]
-    assert len(writes) == 6  # space.json, three shards, the pin, the run's own file
+    assert len(writes) >= 6  # space.json, three shards, the pin, the run's own file, each in one part or more
     for at in writes:
         disk = fake.new_disk(scratch / f"{at}")
         outcome = run_here("commit", disk, Fault(at=at, how="short"))
@@ -66,7 +66,6 @@ def test_verify_and_prune_refused_at_any_operation_say_so_and_take_nothing_that_
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="an OSError leaves `compact`; a pin that cannot be read once lets new shards go")
 @pytest.mark.parametrize("how", ERRORS)
 def test_a_compaction_refused_at_any_operation_says_so_and_takes_no_row_from_anyone(scratch: Path, how: How) -> None:
     disk = fake.new_disk(scratch / "disk")

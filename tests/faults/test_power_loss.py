@@ -16,9 +16,6 @@ from tests.faults.jobs import run_here
 from tests.faults.power import Acknowledged, State, Story, acknowledged_in, lay_out, state_after
 
 SAMPLE = 20  # one state in so many is resumed and pruned as well
-UNSYNCED = pytest.mark.xfail(
-    strict=True, reason="a run answers for what a killed one left unsynced: a folder above the cache, the last shard"
-)
 FEW = 300  # states that are enough to find each kind of carelessness below
 
 
@@ -87,7 +84,6 @@ def test_a_power_failure_takes_nothing_acknowledged(disk: Path, states: int) -> 
     print(f"\n{states:,} power failures in one run: 0 violations, {time.perf_counter() - started:.0f} s")
 
 
-@UNSYNCED
 @pytest.mark.long
 @pytest.mark.parametrize("each", [430])
 def test_what_a_resumed_run_acknowledges_survives_a_power_failure(scratch: Path, disk: Path, each: int) -> None:
@@ -102,7 +98,6 @@ def test_what_a_resumed_run_acknowledges_survives_a_power_failure(scratch: Path,
     print(f"\n{states:,} power failures in resumed runs: 0 violations, {time.perf_counter() - started:.0f} s")
 
 
-@UNSYNCED
 def test_what_a_resumed_run_acknowledges_needs_nothing_that_is_not_synced(scratch: Path, disk: Path) -> None:
     """At each acknowledgement, after a kill at each operation, the state in which all that is unsynced is lost."""
     for at, story, begin in resumed_stories(scratch):
@@ -170,9 +165,8 @@ def test_the_harness_finds_a_store_that_writes_under_the_final_name(disk: Path) 
 
 def assert_found_out(story: Story, disk: Path) -> None:
     """Some state breaks a law, which is not to say that something else fails."""
-    seen = list(islice(violations(story, disk, range(FEW)), 1))
-    assert seen, "nothing was found"
-    assert re.search("AssertionError: (I1|a torn)|CacheDamaged", seen[0])
+    seen = islice(violations(story, disk, range(FEW)), 20)
+    assert any(re.search("AssertionError: (I1|a torn)|CacheDamaged", one) for one in seen)
 
 
 def test_the_model_knows_every_way_to_lose_an_unsynced_file() -> None:
