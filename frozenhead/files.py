@@ -19,6 +19,7 @@ from frozenhead.errors import StorageError
 
 TEMPORARY_PREFIX = ".tmp-"
 
+_FLAGS = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_PERMISSION = {errno.EACCES, errno.EPERM, errno.EROFS}
 # Some network and FUSE file systems do not fsync folders, and on a read-only one there is nothing to sync.
@@ -64,7 +65,7 @@ def open_plain(path: Path, *, follow: bool = True) -> tuple[int, os.stat_result]
     Raises `OSError`, also for what is no file: opening a pipe would wait for a writer. With `follow=False` a link
     is ELOOP.
     """
-    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
+    flags = os.O_RDONLY | _FLAGS | getattr(os, "O_NONBLOCK", 0)
     descriptor = os.open(path, flags if follow else flags | getattr(os, "O_NOFOLLOW", 0))
     try:
         status = os.fstat(descriptor)
@@ -82,11 +83,11 @@ def close(descriptor: int) -> None:
         os.close(descriptor)
 
 
-def read_file(path: Path, *, limit: int | None = None) -> bytes:
-    """The bytes of a file, or its first `limit`. Raises `OSError`, also for what is no file."""
-    descriptor, status = open_plain(path)
+def read_file(path: Path, *, limit: int = 2**30, follow: bool = True) -> bytes:
+    """The bytes of a file, the first `limit` at most. Raises `OSError`, also for what is no file."""
+    descriptor, status = open_plain(path, follow=follow)
     with os.fdopen(descriptor, "rb", buffering=0) as file:
-        return file.read(status.st_size if limit is None else limit) or b""
+        return file.read(min(status.st_size, limit)) or b""
 
 
 def sync_folder(folder: Path) -> None:
@@ -94,7 +95,7 @@ def sync_folder(folder: Path) -> None:
     if os.name != "posix":
         return
     try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(folder, os.O_RDONLY | _FLAGS)
     except PermissionError:  # a folder that may be entered and not read, such as one above a home
         return
     try:
@@ -120,7 +121,7 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
     """
     temporary = path.parent / temporary_name()
     with storage_errors(path, "write"):
-        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FLAGS, 0o666)
         try:
             with os.fdopen(descriptor, "w+b") as file:
                 yield file

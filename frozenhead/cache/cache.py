@@ -90,11 +90,11 @@ class VectorCache:
     def space(self, space: Space) -> SpaceStore:
         """The store of one space. Nothing is created on disk before something is written.
 
-        Raises `CacheDamaged` if its folders are links that lead out of the cache.
+        Raises `CacheDamaged` if its folders are links.
         """
         if space.id not in self._stores:
             folder = self.folder / FORMAT / space.id
-            check_space_folder(self.folder, folder)
+            check_space_folder(folder)
             self._stores[space.id] = SpaceStore(folder, space, self._verify)
         return self._stores[space.id]
 
@@ -123,6 +123,8 @@ class VectorCache:
         """
         with storage_errors(self.folder, "read"):
             folders = [SpaceFolder(p, read_description(p)[0]) for p in self._space_folders()]
+            for folder in folders:
+                folder.put_back()
             shards = [(folder, name, file_size(folder.shard(name))) for folder in folders for name in folder.names()]
         whole, done, bad = sum(size for _, _, size in shards), 0, []
         for folder, name, size in shards:
@@ -185,7 +187,7 @@ class VectorCache:
                 return []
             folders = sorted(p for p in top.iterdir() if p.is_dir() and is_shard_name(p.name))  # a sha256, too
         for folder in folders:
-            check_space_folder(self.folder, folder)
+            check_space_folder(folder)
         return folders
 
 

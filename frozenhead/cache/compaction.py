@@ -1,7 +1,6 @@
 """Compaction: many small shards of a space into few. New first, then the runs that refer to them, old last.
 
-A kill at any moment leaves a cache that is right: at worst some rows stand in an old shard and in a new one, and
-the next compaction merges these.
+A kill at any moment leaves a cache that is right: at worst some rows stand in an old shard and in a new one.
 
 Two shards may hold vectors of one text that differ in the last bit, computed in other batches. Which of the two a
 run gets must not change with the names of the files. So a shard that a run has pinned is merged only if each of its
@@ -22,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from frozenhead.cache.keys import KEY_BYTES, WantedKeys, leading_number
+from frozenhead.cache.keys import WantedKeys, join_keys, leading_number
 from frozenhead.cache.pins import Pin
 from frozenhead.cache.store import SpaceStore
 from frozenhead.cache.upkeep import file_size, last_use, live_pins, note_use
@@ -201,7 +200,7 @@ def _proven(store: SpaceStore, names: list[str], written: list[str]) -> dict[str
     """
     theirs = [store.shard_keys(name) for name in written]
     owner = np.repeat(np.arange(len(written)), [len(keys) for keys in theirs])
-    there = WantedKeys(np.concatenate([np.zeros((0, KEY_BYTES), np.uint8), *theirs]))
+    there = WantedKeys(join_keys(theirs))
     proven = {}
     for name in names:
         keys = store.shard_keys(name)

@@ -27,6 +27,7 @@ from frozenhead.cache.shard import (
     check_bytes,
     check_header,
     check_shard,
+    check_size,
     is_shard_name,
 )
 from frozenhead.cache.space import Space
@@ -112,7 +113,7 @@ class SpaceFolder:
                 if verify == "never":
                     layout = check_header(read(0, min(size, HEADER_LIMIT)).tobytes(), size, self._space)
                 else:
-                    data = read(0, size, into=(scratch or Scratch()).take(size))
+                    data = _read_whole(read, size, scratch)
                     layout = check_shard(name, data, self._space)
                     read = partial(_part, data)
                 self._known[name] = known = (signature, layout)
@@ -194,7 +195,7 @@ class SpaceFolder:
         """Raise as `open` does unless the file at `path` is the shard of this name."""
         descriptor, status = _open_file(path)
         try:
-            data = _read(descriptor, path, 0, status.st_size, into=scratch.take(status.st_size))
+            data = _read_whole(partial(_read, descriptor, path), status.st_size, scratch)
         finally:
             close(descriptor)
         if self._space is None:
@@ -267,6 +268,12 @@ def _read(descriptor: int, path: Path, offset: int, size: int, *, into: Bytes | 
             data[done : done + len(piece)] = np.frombuffer(piece, np.uint8)
             done += len(piece)
     return data
+
+
+def _read_whole(read: "partial[Bytes]", size: int, scratch: "Scratch | None") -> Bytes:
+    """A whole file, if its size is what its header says."""
+    check_size(read(0, min(size, HEADER_LIMIT)).tobytes(), size)
+    return read(0, size, into=(scratch or Scratch()).take(size))
 
 
 def _part(data: Bytes, offset: int, size: int) -> Bytes:

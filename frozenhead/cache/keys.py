@@ -79,6 +79,11 @@ def distinct_keys(keys: Keys) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     return first_sorted[by_row], inverse
 
 
+def join_keys(parts: Iterable[Keys]) -> Keys:
+    """Keys one after the other; of no parts, no keys."""
+    return np.concatenate([np.zeros((0, KEY_BYTES), np.uint8), *parts])
+
+
 def are_sorted(keys: Keys) -> bool:
     """Whether keys are distinct and in the order of their bytes."""
     numbers = leading_number(keys)

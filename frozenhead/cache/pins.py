@@ -1,14 +1,16 @@
 """Pins: which runs refer to which shards of a space, so that nothing is taken from under a run unnoticed.
 
-    <space>/pins/<sha256 of the holder's path>.json   {"holder": ..., "shards": [...], "check": ...}
+    <space>/pins/<sha256 of the holder's path>.json   {"holder": ..., "host": ..., "shards": [...], "check": ...}
 
 The holder is a file of the run that names the space. It is the run's own list that a `fit` goes by; the pin
-is what `prune` and `compact` see of it. A pin whose holder is gone, or names the space no more, is stale.
+is what `prune` and `compact` see of it. A pin whose holder is gone, or names the space no more, is stale; one that
+another host wrote, whose disk may not be seen from here, only after 30 days.
 """
 
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from frozenhead.cache.shard import is_shard_name
-from frozenhead.files import make_folder, read_file, write_file
+from frozenhead.files import host_name, make_folder, read_file, write_file
 
 _PRIVATE = 0o700
+_FRESH_SECONDS = 30 * 24 * 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,11 +51,13 @@ class Pin:
 
 def write_pin(space: Path, holder: Path, shards: Iterable[str]) -> None:
     """Note that `holder` refers to these shards. An equal pin is left as it is. Raises `StorageError`."""
-    holder, names = holder.resolve(), sorted(set(shards))
+    holder = holder.resolve()
     path = _pin_path(space, holder)
-    content = _ascii_json({"holder": str(holder), "shards": names, "check": _digest(str(holder), names)})
+    facts = {"holder": str(holder), "host": host_name(), "shards": sorted(set(shards))}
+    content = _ascii_json({**facts, "check": _digest(facts)})
     with suppress(OSError):
         if read_file(path) == content:
+            os.utime(path)
             return
     make_folder(path.parent, mode=_PRIVATE)
     write_file(path, content)
@@ -62,7 +67,7 @@ def read_pins(space: Path) -> list[Pin]:
     """The pins of a space. Raises `OSError` if the folder may not be listed."""
     try:
         names = sorted(os.listdir(space / "pins"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     return [_read_pin(space, space / "pins" / n) for n in names if n.endswith(".json") and is_shard_name(n[:-5])]
 
@@ -70,14 +75,16 @@ def read_pins(space: Path) -> list[Pin]:
 def _read_pin(space: Path, path: Path) -> Pin:
     try:
         content = json.loads(read_file(path))
-        holder, shards = str(content["holder"]), [str(name) for name in content["shards"]]
-        if content["check"] != _digest(holder, shards) or path != _pin_path(space, Path(holder)):
+        check, holder = content.pop("check"), Path(str(content["holder"]))
+        shards = tuple(str(name) for name in content["shards"])
+        if check != _digest(content) or path != _pin_path(space, holder):
             raise ValueError("altered")
+        live = _names_space(holder, space.name) or (content["host"] != host_name() and _is_fresh(path))
     except FileNotFoundError:
         return Pin(path=path, holder=None, shards=(), live=False)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return Pin(path=path, holder=None, shards=(), live=True)
-    return Pin(path=path, holder=Path(holder), shards=tuple(shards), live=_names_space(Path(holder), space.name))
+    return Pin(path=path, holder=holder, shards=shards, live=live)
 
 
 def _names_space(holder: Path, space_id: str) -> bool:
@@ -90,14 +97,19 @@ def _names_space(holder: Path, space_id: str) -> bool:
         return True
 
 
+def _is_fresh(path: Path) -> bool:
+    """Whether a pin was written or renewed of late, by a run on another host whose disk this one may not see."""
+    return time.time() - path.stat().st_mtime < _FRESH_SECONDS
+
+
 def _pin_path(space: Path, holder: Path) -> Path:
     return space / "pins" / f"{hashlib.sha256(os.fsencode(holder)).hexdigest()}.json"
 
 
-def _digest(holder: str, shards: list[str]) -> str:
-    return hashlib.sha256(_ascii_json([holder, shards])).hexdigest()
+def _digest(facts: dict[str, Any]) -> str:
+    return hashlib.sha256(_ascii_json(facts)).hexdigest()
 
 
 def _ascii_json(value: Any) -> bytes:
     """JSON that can also say a path that is no UTF-8."""
-    return json.dumps(value, separators=(",", ":")).encode()
+    return json.dumps(value, separators=(",", ":"), sort_keys=True).encode()

@@ -31,7 +31,7 @@ def check_cache_folder(folder: Path) -> None:
     FormatRefused
         It holds a cache of a newer format.
     CacheDamaged
-        It holds a link that leads out of it.
+        It holds a link. It may itself be one.
     """
     choose = "Choose another folder with --cache-dir or FROZENHEAD_CACHE_DIR."
     with storage_errors(folder, "use as the cache"):
@@ -57,22 +57,22 @@ def check_cache_folder(folder: Path) -> None:
                 f"The cache {folder} holds format v{max(formats)}; this version of frozenhead knows {FORMAT}.\n"
                 f"Upgrade frozenhead. Or: {choose[0].lower()}{choose[1:]}"
             )
-    check_links(folder, folder / FORMAT)
+    check_links(folder / FORMAT)
 
 
-def check_space_folder(cache: Path, space: Path) -> None:
-    """Refuse a space whose folders are links that lead out of the cache. Raises `CacheDamaged`."""
-    check_links(cache, *(space / name for name in _SUBFOLDERS))
+def check_space_folder(space: Path) -> None:
+    """Refuse a space whose folders are links. Raises `CacheDamaged`."""
+    check_links(*(space / name for name in _SUBFOLDERS))
 
 
-def check_links(cache: Path, *folders: Path) -> None:
-    """Refuse folders that are links out of the cache. Raises `CacheDamaged`."""
+def check_links(*folders: Path) -> None:
+    """Refuse folders that are links. Raises `CacheDamaged`."""
     for folder in folders:
         with storage_errors(folder, "read"):
-            if folder.is_symlink() and not _target(folder).is_relative_to(_target(cache)):
+            if folder.is_symlink():
                 raise CacheDamaged(
-                    f"{folder} is a link that leads out of the cache, to {_target(folder)}.\n"
-                    "Remove the link, or put the folder itself in its place."
+                    f"{folder} is a link, to {_target(folder)}: one that leads out of the cache, or to another space, "
+                    "would let what is there be changed.\nRemove the link, or put the folder itself in its place."
                 )
 
 

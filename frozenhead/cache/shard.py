@@ -28,6 +28,7 @@ Bytes = NDArray[np.uint8]
 
 _NAME = re.compile(r"[0-9a-f]{64}")
 _MARK = re.compile(rb'"(frozenhead-shard-[0-9]+)":"([0-9a-f]*)"')
+_END = re.compile(rb'"data_offsets":\[[0-9]{1,18},([0-9]{1,18})\]')
 _LENGTH_BYTES = 8  # a safetensors file opens with the length of its header, little-endian
 
 
@@ -178,6 +179,16 @@ def is_shard_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
+def check_size(start: bytes, size: int) -> None:
+    """Raise `BadShard` unless a file of `size` bytes that begins with `start` is as long as its header says.
+
+    Before the rest is read: what a damaged file system takes for its size may be more than memory.
+    """
+    begin = _LENGTH_BYTES + int.from_bytes(start[:_LENGTH_BYTES], "little")
+    if begin + max((int(end) for end in _END.findall(start[:begin])), default=-1) != size:
+        raise BadShard("its size does not match its header")
+
+
 def check_bytes(name: str, data: Bytes) -> None:
     """Raise `BadShard` unless the bytes are those that the file was named for."""
     if shard_name(data.data) != name:
@@ -196,7 +207,7 @@ def check_shard(name: str, data: Bytes, space: Space) -> ShardLayout:
     """
     check_bytes(name, data)
     layout = check_header(data[:HEADER_LIMIT].tobytes(), len(data), space)
-    if not are_sorted(OpenShard(layout, lambda offset, size: data[offset : offset + size]).keys()):
+    if not are_sorted(data[layout.keys_at :][: layout.rows * KEY_BYTES].reshape(layout.rows, KEY_BYTES)):
         raise BadShard("its keys are not in order")
     return layout
 

@@ -11,6 +11,7 @@ shards they see, or the list that a run has pinned, and verify each shard when t
 """
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frozenhead.cache.folder import PRIVATE, SpaceFolder, Verify
-from frozenhead.cache.keys import KEY_BYTES, Keys, WantedKeys, distinct_keys
+from frozenhead.cache.keys import KEY_BYTES, Keys, WantedKeys, distinct_keys, join_keys
 from frozenhead.cache.pins import write_pin
 from frozenhead.cache.shard import BadShard, OpenShard, is_shard_name
 from frozenhead.cache.space import Space
@@ -32,6 +33,7 @@ from frozenhead.errors import CacheDamaged
 from frozenhead.files import make_folder, new_file, storage_errors, sync_folder, write_json
 
 _COPY_ROWS = 2048  # rows read and copied at once: 3 MiB of 384 float32
+_NOTE_SECONDS = 60.0
 _LOOKUP_ROWS = 2**22  # keys sorted and matched at once: 100 MiB, however many there are
 
 
@@ -64,7 +66,7 @@ class SpaceStore:
         self.space = space
         self._verify: Verify = verify
         self._shards = SpaceFolder(folder, space)
-        self._used = False
+        self._note_again = 0.0  # when to note the use of the space next
 
     def shard(self, name: str) -> Path:
         """The file of a shard."""
@@ -113,7 +115,7 @@ class SpaceStore:
             file.flush()
             if len(keys):
                 # A map into a file without blocks would kill the process when the disk is full: take them first.
-                os.posix_fallocate(file.fileno(), file.tell(), len(keys) * self.space.dim * dtype.itemsize)
+                _allocate(file.fileno(), file.tell(), len(keys) * self.space.dim * dtype.itemsize)
                 matrix = np.memmap(file, dtype, mode="r+", offset=file.tell(), shape=shape)
                 result = self._fill(keys, matrix, shards)
                 matrix.flush()
@@ -167,30 +169,34 @@ class SpaceStore:
         """Note that the run's file `holder` goes by these shards, for `prune` and `compact`. Raises `StorageError`."""
         write_pin(self.folder, holder, shards)
 
-    def shard_keys(self, name: str) -> Keys:
-        """The keys of one shard, uint8 (n, 32), sorted; none if it is gone or was found bad."""
-        with self._tolerant(name, pinned=False), self._shards.open(name, verify=self._verify) as shard:
+    def shard_keys(self, name: str, *, strict: bool = False) -> Keys:
+        """The keys of one shard, uint8 (n, 32), sorted; of one that is gone or bad none or, if `strict`, an error."""
+        with self._tolerant(name, pinned=strict), self._shards.open(name, verify=self._verify) as shard:
             return shard.keys().copy()
         return np.zeros((0, KEY_BYTES), np.uint8)
 
-    def keys(self) -> Keys:
+    def keys(self, *, strict: bool = False) -> Keys:
         """The distinct keys of the space: uint8 (n, 32), in the order of `rows`."""
-        keys = np.concatenate([np.zeros((0, KEY_BYTES), np.uint8), *map(self.shard_keys, self.pin())])
+        keys = join_keys(self.shard_keys(name, strict=strict) for name in self.pin())
         return keys[distinct_keys(keys)[0]]
 
-    def rows(self, shards: Sequence[str] | None = None) -> Iterator[tuple[Keys, NDArray[Any], NDArray[np.int32]]]:
-        """Keys (n, 32), vectors (n, D) and tokens (n,), sound shard by sound shard, each key once.
+    def rows(
+        self, shards: Sequence[str] | None = None, *, strict: bool = False
+    ) -> Iterator[tuple[Keys, NDArray[Any], NDArray[np.int32]]]:
+        """Keys (n, 32), vectors (n, D) and tokens (n,), shard by shard, each key once and every byte hashed.
 
-        Where a key stands in several shards, the first by name gives it, as in `lookup`.
+        Where a key stands in several shards, the first by name gives it, as in `lookup`. A shard that is gone or bad
+        gives nothing or, if `strict`, raises `CacheDamaged`.
         """
         names = self.pin() if shards is None else self._pinned(shards)
-        parts = [self.shard_keys(name) for name in names]
+        parts = [self.shard_keys(name, strict=strict) for name in names]
         first = np.zeros(sum(map(len, parts)), bool)
-        first[distinct_keys(np.concatenate([np.zeros((0, KEY_BYTES), np.uint8), *parts]))[0]] = True
+        first[distinct_keys(join_keys(parts))[0]] = True
         ends = np.cumsum([len(part) for part in parts])
         for name, mask in zip(names, np.split(first, ends[:-1]), strict=True) if names else ():
             block = None
-            with self._tolerant(name, pinned=False), self._shards.open(name, verify=self._verify) as shard:
+            # Hashed whatever was known before: these rows may be written again, under a name that vouches for them.
+            with self._tolerant(name, pinned=strict), self._shards.open(name, verify="always") as shard:
                 if shard.layout.rows == len(mask):  # it is none other than before, though it may be gone
                     block = shard.keys()[mask], shard.vectors(0, len(mask))[mask], shard.tokens()[mask]
             if block is not None:
@@ -204,8 +210,8 @@ class SpaceStore:
             rows = slice(start, start + _LOOKUP_ROWS)
             part = _Part(keys[rows], found[rows], tokens[rows], None if matrix is None else matrix[rows])
             used |= self._fill_part(part, shards)
-        if used and not self._used:
-            self._used = True
+        if used and time.monotonic() >= self._note_again:
+            self._note_again = time.monotonic() + _NOTE_SECONDS
             note_use(self.folder)
         return Lookup(found=found, vectors=matrix, tokens=tokens, shards=tuple(sorted(used)))
 
@@ -289,8 +295,15 @@ def _copy_rows(shard: OpenShard, positions: NDArray[np.intp], target: NDArray[An
             target[rows[first:last]] = block[positions[first:last] - start]
 
 
+def _allocate(descriptor: int, start: int, size: int) -> None:
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, start, size)
+    else:
+        os.truncate(descriptor, start + size)
+
+
 def _damaged(name: str, folder: Path, what: str) -> str:
     return (
-        f"Shard {name[:12]} of {folder}, which this run uses, {what}.\n"
+        f"Shard {name[:12]} of {folder}, whose rows are needed, {what}.\n"
         "Run the same `frozenhead embed` command again: it computes the missing vectors and pins them anew."
     )

@@ -19,6 +19,7 @@ from frozenhead.cache.space import Space
 from frozenhead.files import TEMPORARY_PREFIX, host_name, read_file
 
 _PID = re.compile(r"[1-9][0-9]{0,8}")
+DESCRIPTION_LIMIT = 2**24  # bytes of a space.json; of a damaged one the size may be anything
 _ROWS = re.compile(rb'"keys":\{"dtype":"U8","shape":\[([0-9]{1,15}),32\]')
 _ABANDONED_SECONDS = 24 * 3600.0
 
@@ -87,7 +88,7 @@ def summarise(folder: Path) -> SpaceSummary:
 def read_description(folder: Path) -> tuple[Space | None, dict[str, Any]]:
     """The space and the facts beside it in `space.json`; (None, {}) if it is not what the folder's name says."""
     try:
-        content = json.loads(read_file(folder / "space.json"))
+        content = json.loads(read_file(folder / "space.json", limit=DESCRIPTION_LIMIT, follow=False))
         space = Space.from_dict(content["space"])
         recorded = dict(content.get("recorded", {}))
         return (space, recorded) if space.id == folder.name else (None, {})
@@ -99,7 +100,7 @@ def note_use(folder: Path, ns: int | None = None) -> None:
     """Set the time of last use, that of `space.json`, to now or to that given, where that can be done."""
     at = time.time_ns() if ns is None else ns
     with suppress(OSError):
-        os.utime(folder / "space.json", ns=(at, at))
+        os.utime(folder / "space.json", ns=(at, at), follow_symlinks=False)
 
 
 def last_use(folder: Path) -> int | None:

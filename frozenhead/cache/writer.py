@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from frozenhead.cache.keys import KEY_BYTES, Keys
 from frozenhead.cache.shard import SUFFIX, encode_shard, shard_name
 from frozenhead.cache.space import Space
+from frozenhead.cache.upkeep import note_use
 from frozenhead.errors import StorageError
 from frozenhead.files import write_file
 
@@ -80,6 +81,8 @@ class ShardWriter:
                 f"The encoder gave a vector that is not finite in {self._space.dtype} "
                 "(NaN or infinity); it is not stored."
             )
+        if n == 0:
+            return
         if not self._blocks:
             self._since = self._clock()
         self._blocks.append(block)
@@ -96,6 +99,7 @@ class ShardWriter:
         name = shard_name(*parts)
         write_file(self._folder / f"{name}{SUFFIX}", *parts)
         self.committed.append(name)
+        note_use(self._folder.parent)
         self._blocks.clear()
         self._bytes = 0
 

@@ -2,8 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -215,8 +214,8 @@ def _export_parquet(store: SpaceStore, out: Path) -> int:
         ]
     )
     count = 0
-    with new_file(out) as file, pq.ParquetWriter(file, schema) as writer, _all_there(store):
-        for keys, vectors, tokens in store.rows():
+    with new_file(out) as file, pq.ParquetWriter(file, schema) as writer:
+        for keys, vectors, tokens in store.rows(strict=True):
             values = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), store.space.dim)
             writer.write_table(pa.Table.from_arrays([_hexadecimal(keys), pa.array(tokens), values], schema=schema))
             count += len(keys)
@@ -225,28 +224,20 @@ def _export_parquet(store: SpaceStore, out: Path) -> int:
 
 def _export_npy(store: SpaceStore, out: Path) -> int:
     beside = out.with_name(temporary_name())
-    with storage_errors(out, "write"), new_file(out.with_suffix(".keys.npy")) as file:
+    keys_file = out.with_suffix(".keys.npy")
+    with storage_errors(out, "write"), new_file(keys_file) as file:
         try:
-            with _all_there(store):
-                keys = store.keys()
-                store.lookup_into(beside, keys)
+            keys, shards = store.keys(strict=True), store.pin()
+            if not store.lookup_into(beside, keys, shards=shards).found.all():
+                raise CacheDamaged(f"Shards of {store.folder} went while they were read; nothing was written.")
             np.save(file, keys, allow_pickle=False)
+            file.flush()
+            os.fsync(file.fileno())
+            keys_file.unlink(missing_ok=True)  # vectors without keys are seen, vectors beside other keys are not
             os.replace(beside, out)  # the keys follow when the block ends: nearly at once
         finally:
             beside.unlink(missing_ok=True)
     return len(keys)
-
-
-@contextmanager
-def _all_there(store: SpaceStore) -> Iterator[None]:
-    """Refuse what was read if a shard went meanwhile: it was bad, or `prune` or `compact` took it."""
-    before = store.pin()
-    yield
-    if gone := set(before) - set(store.pin()):
-        raise CacheDamaged(
-            f"{len(gone):,} of {len(before):,} shards of {store.folder} went bad or were taken away while they were "
-            "read; nothing was written.\nExport again for what is left, or first run the `frozenhead embed` commands."
-        )
 
 
 def _hexadecimal(keys: NDArray[np.uint8]) -> pa.Array:

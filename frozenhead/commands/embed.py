@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from frozenhead.cache import Space, VectorCache, distinct_keys, text_keys
 from frozenhead.commands.options import DEFAULT_MODEL, EmbedOptions
-from frozenhead.commands.vectors import embed_aloud, pin_found
+from frozenhead.commands.vectors import embed_aloud, write_pinned
 from frozenhead.commands.voice import Silence, Voice
 from frozenhead.corpus import Corpus, load_corpus
 from frozenhead.embedder import Checkpoint, find_checkpoint, space_of
@@ -61,16 +61,15 @@ def embed(options: EmbedOptions, voice: Voice | None = None) -> dict[str, Any]:
     records = {}
     for pooling, name in names.items():
         store = embedded.stores[pooling]
-        shards = pin_found(store, run.feature_path(name), embedded.keys, embedded.shards[pooling])
         records[name] = {
             **_feature_identity(options, checkpoint, store.space),
             "cache": str(cache.folder.resolve()),
-            "shards": list(shards),
+            "shards": list(embedded.shards[pooling]),
             "rows": len(embedded.keys),
             "distinct": embedded.distinct,
             **_token_facts(embedded.tokens, corpus, store.space.max_length),
         }
-        run.write_feature(name, records[name])
+        write_pinned(run, records[name], name=name, store=store, keys=embedded.keys)
     return {
         "run": str(options.out),
         **_counts(corpus, embedded.distinct),

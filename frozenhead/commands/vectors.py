@@ -45,7 +45,13 @@ def run_vectors(
     """
     keys = np.frombuffer(b"".join(corpus["key"]), np.uint8).reshape(-1, 32)
     store = feature_store(record, name=name, cache_dir=cache_dir)
-    lookup = store.lookup(keys, shards=record["shards"])
+    try:
+        lookup = store.lookup(keys, shards=record["shards"])
+    except CacheDamaged:
+        record, old = run.features().get(name, record), record["shards"]
+        if record["shards"] == old:
+            raise
+        lookup = store.lookup(keys, shards=record["shards"])  # `cache compact` has merged them since they were listed
     if lookup.vectors is None or not lookup.found.all():
         raise CacheDamaged(
             f"{int((~lookup.found).sum()):,} vectors of {name} are not in the shards that the run uses.\n"
@@ -61,16 +67,14 @@ def note_pin(store: SpaceStore, holder: Path, shards: Sequence[str]) -> None:
         store.refer(holder, shards)
 
 
-def pin_found(store: SpaceStore, holder: Path, keys: NDArray[np.uint8], shards: tuple[str, ...]) -> tuple[str, ...]:
-    """Note the shards that hold a run's keys, before the run is written; returns those that it is to go by.
-
-    `cache compact` may have merged some between the lookup that found them and this: then they are looked up again.
-    """
-    note_pin(store, holder, shards)
-    if not set(shards) <= set(store.pin()):
-        shards = store.lookup(keys, with_vectors=False).shards
-        note_pin(store, holder, shards)
-    return shards
+def write_pinned(run: Run, record: dict[str, Any], *, name: str, store: SpaceStore, keys: NDArray[np.uint8]) -> None:
+    """Write a feature set and note its shards; `record` gets others if `cache compact` merged some meanwhile."""
+    for _ in range(3):
+        run.write_feature(name, record)  # first: a pin counts only when its run names the space
+        note_pin(store, run.feature_path(name), record["shards"])
+        if set(record["shards"]) <= set(store.pin()):
+            return
+        record["shards"] = list(store.lookup(keys, with_vectors=False).shards)
 
 
 def feature_store(record: dict[str, Any], *, name: str, cache_dir: Path | None) -> SpaceStore:

@@ -289,3 +289,22 @@ def test_what_is_sound_in_quarantine_is_given_back_and_not_pruned(
     assert [item.path.stem for item in cache.prune().items] == [bad]
     assert_held(store, TEXTS)
     assert_absent(store, ["bad"])
+
+
+def test_a_file_of_any_size_is_seen_to_be_too_long_before_it_is_read(store: SpaceStore, cache: VectorCache) -> None:
+    """As a damaged file system may have it: more than memory holds."""
+    [name] = write_rows(store, TEXTS)
+    os.truncate(shard_path(store, name), 2**42)
+    assert_absent(reopened(store), TEXTS)
+    write_rows(store, TEXTS)
+    os.truncate(shard_path(store, name), 2**42)
+    (store.folder / "space.json").unlink()
+    assert [bad.reason for bad in cache.check_all().bad] == ["its size does not match its header"]
+
+
+def test_verifying_gives_back_what_is_sound_in_quarantine(store: SpaceStore, cache: VectorCache) -> None:
+    [name] = write_rows(store, TEXTS)
+    (store.folder / "quarantine").mkdir()
+    shard_path(store, name).rename(store.folder / "quarantine" / f"{name}.safetensors")
+    assert cache.check_all().shards == 1
+    assert_held(store, TEXTS)

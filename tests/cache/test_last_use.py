@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from frozenhead.cache import SpaceStore, VectorCache
-from tests.cache.examples import assert_absent, assert_held, make_space, reopened, write_rows
+from frozenhead.cache import SpaceStore, VectorCache, text_keys
+from tests.cache.examples import assert_absent, assert_held, make_space, reopened, tokens_of, vectors_of, write_rows
 
 
 def age(store: SpaceStore, days: float) -> float:
@@ -88,3 +88,25 @@ def test_cleaning_a_space_is_no_use_of_it(cache: VectorCache, store: SpaceStore)
     then = age(store, 10)
     assert len(cache.prune().items) == 1
     assert used(cache) == pytest.approx(then, abs=1)
+
+
+def test_a_space_that_is_written_for_days_is_not_unused(cache: VectorCache, store: SpaceStore) -> None:
+    with store.writer() as writer:
+        keys = text_keys(["a"])
+        age(store, 10)
+        writer.add(keys, vectors_of(keys), tokens_of(keys))
+        writer.flush()
+        assert cache.prune(unused_seconds=24 * 3600).items == ()
+    assert_held(store, ["a"])
+
+
+def test_a_space_that_is_read_for_days_is_not_unused(
+    cache: VectorCache, store: SpaceStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_rows(store, ["a"])
+    assert_held(store, ["a"])
+    age(store, 10)
+    later = time.monotonic() + 61
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert_held(store, ["a"])
+    assert cache.prune(unused_seconds=24 * 3600).items == ()

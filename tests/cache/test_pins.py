@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -235,3 +236,27 @@ def test_a_space_that_is_kept_is_cleaned_all_the_same(cache: VectorCache, store:
     quarantined.write_bytes(b"bad")
     pruned = cache.prune(spaces=[store.space.id])
     assert ([item.path for item in pruned.items], pruned.kept) == ([quarantined], (store.space.id,))
+
+
+@pytest.mark.parametrize(("days", "live"), [(0, True), (29, True), (31, False)])
+def test_a_run_of_another_host_counts_until_its_pin_is_old(
+    space: Path, holder: Path, monkeypatch: pytest.MonkeyPatch, days: int, live: bool
+) -> None:
+    """Its disk may not be seen from here."""
+    monkeypatch.setattr("frozenhead.cache.pins.host_name", lambda: "elsewhere")
+    write_pin(space, holder, NAMES)
+    monkeypatch.undo()
+    assert [pin.live for pin in read_pins(space)] == [True]
+    holder.unlink()
+    [pin] = read_pins(space)
+    then = time.time() - days * 24 * 3600
+    os.utime(pin.path, (then, then))
+    assert [(pin.live, pin.shards) for pin in read_pins(space)] == [(live, tuple(sorted(NAMES)))]
+
+
+def test_writing_an_equal_pin_renews_it(space: Path, holder: Path) -> None:
+    write_pin(space, holder, NAMES)
+    [pin] = read_pins(space)
+    os.utime(pin.path, (0, 0))
+    write_pin(space, holder, NAMES)
+    assert pin.path.stat().st_mtime == pytest.approx(time.time(), abs=60)

@@ -181,3 +181,42 @@ def test_a_run_is_named_once_and_of_many_three(embed: Embed) -> None:
         prune(None, PruneOptions(spaces=(space_of(runs[0]),)), dry_run=False)
     assert f"{runs[0]}, {runs[1]}, {runs[2]} and 2 more." in str(error.value)
     assert list_spaces(None)["spaces"][0]["runs"] == [str(run) for run in runs]
+
+
+def test_a_run_made_while_its_shards_are_merged_goes_by_the_new_ones(
+    embed: Embed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the lookup that finds the vectors and the writing of the run."""
+    shutil.rmtree(embed(0))
+    shutil.rmtree(embed(1))
+    sound = Run.write_feature
+    merged: list[dict[str, Any]] = []
+
+    def merging(self: Run, name: str, record: dict[str, Any]) -> None:
+        if not merged:
+            merged.append(merge())
+        sound(self, name, record)
+
+    monkeypatch.setattr(Run, "write_feature", merging)
+    run = embed(0)
+    assert (merged[0]["before"], merged[0]["after"]) == (2, 1)
+    assert shards(run) == list(VectorCache().open_space(space_of(run)).pin())
+    assert len(train(run)) == 4
+    assert [str(run)] == [r for s in list_spaces(None)["spaces"] for r in s["runs"]]
+
+
+def test_a_fit_goes_on_when_the_shards_of_its_run_are_merged_meanwhile(
+    embed: Embed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = embed(0)
+    embed(1)
+    sound = Run.features
+
+    def merging(self: Run, **options: Any) -> dict[str, dict[str, Any]]:
+        records = sound(self, **options)
+        monkeypatch.setattr(Run, "features", sound)
+        assert merge()["after"] == 1
+        return records
+
+    monkeypatch.setattr(Run, "features", merging)
+    assert len(train(run)) == 4
