@@ -368,7 +368,14 @@ def _dispatch(words: list[str]) -> None:
 
 def main() -> None:
     """Entry point: run the command, turn what went wrong into a line and an exit code."""
-    sys.exit(_run(sys.argv[1:]))
+    try:
+        code = _run(sys.argv[1:])
+        ignore_signals()
+    except Stopped as stopped:  # also one that came when all was done, or while an error was told of
+        ignore_signals()
+        print_notice(STOPPED)
+        code = stopped.exit_code
+    sys.exit(code)
 
 
 def _run(words: list[str]) -> int:
@@ -385,10 +392,6 @@ def _run(words: list[str]) -> int:
     except FrozenheadError as error:
         print_error(str(error))
         return error.exit_code
-    except Stopped as stopped:
-        ignore_signals()
-        print_notice(STOPPED)
-        return stopped.exit_code
     except OSError as error:
         print_error(f"{error.filename or 'A file'}: {error.strerror or error}")
         return StorageError.exit_code

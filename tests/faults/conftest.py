@@ -1,10 +1,7 @@
 """The process that runs jobs, and a folder on memory where there is one."""
 
-import os
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
@@ -30,14 +27,3 @@ def driver() -> Iterator[Driver]:
 def _in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     """A test itself reads without threads: thousands of lookups of three small shards. The driver does not."""
     monkeypatch.setattr(ThreadPoolExecutor, "submit", at_once)
-
-
-@pytest.fixture
-def scratch(tmp_path: Path) -> Iterator[Path]:
-    """An empty folder, in memory if the machine has such a place: the laws hold on any disk, and this one is quick."""
-    memory = Path("/dev/shm")
-    if not (memory.is_dir() and os.access(memory, os.W_OK)):
-        yield tmp_path
-        return
-    with tempfile.TemporaryDirectory(dir=memory, prefix="frozenhead-") as folder:
-        yield Path(folder)

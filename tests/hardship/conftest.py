@@ -1,8 +1,6 @@
 """The process that forks the children, a folder on memory where there is one, and file systems of our own."""
 
-import os
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,17 +15,6 @@ def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
     nursery = Nursery(tmp_path_factory.mktemp("said"))
     yield nursery
     nursery.close()
-
-
-@pytest.fixture
-def scratch(tmp_path: Path) -> Iterator[Path]:
-    """An empty folder, in memory if the machine has such a place: hundreds of commits are quick there."""
-    memory = Path("/dev/shm")
-    if not (memory.is_dir() and os.access(memory, os.W_OK)):
-        yield tmp_path
-        return
-    with tempfile.TemporaryDirectory(dir=memory, prefix="frozenhead-") as folder:
-        yield Path(folder)
 
 
 Mount = Callable[[str], Path]

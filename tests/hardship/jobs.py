@@ -1,4 +1,4 @@
-"""What the children of the nursery do. An encoder without a transformer: a vector follows from its text's hash."""
+"""What the children of the nursery do, with the encoder of the fault harness."""
 
 import contextlib
 import functools
@@ -19,36 +19,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frozenhead.cache import SpaceStore, VectorCache, text_keys
-from frozenhead.embedder import Checkpoint, EmbedSettings, embed_texts, space_of
-from frozenhead.embedder.encoder import Encoder, TokenRows
+from frozenhead.cache.keys import Keys
+from frozenhead.embedder import EmbedSettings, embed_texts
+from frozenhead.embedder.encoder import Encoder
 from frozenhead.embedder.pooling import Pooling
-from tests.faults.fake import tokens_of, vectors_of
-
-DIM = 32
-BATCH_ROWS = 4
-CHECKPOINT = Checkpoint(
-    model="fake", name="fake", revision=None, commit=None, folder=Path("/fake"),
-    files=(("config.json", "c" * 64), ("model.safetensors", "a" * 64)), dim=DIM, max_length=16, has_pooler=True,
-)  # fmt: skip
-SPACE = space_of(CHECKPOINT, "pooler", EmbedSettings(device="cpu"))
+from tests.faults.fake import CHECKPOINT, DIM, SPACE, FakeEncoder, tokens_of, vectors_of
 
 _version = functools.cache(importlib.metadata.version)  # reads many files
 
 
-class FakeEncoder:
-    """What `embed_texts` needs of an `Encoder`; says `batch` on stderr and waits `seconds` before each."""
+class SlowEncoder(FakeEncoder):
+    """Says `batch` on stderr and waits `seconds` before each; notes in the file `noted` what it computed."""
 
-    checkpoint = CHECKPOINT
-    device = "cpu"
-    token_budget = BATCH_ROWS  # every text is one token long
-
-    def __init__(self, seconds: float = 0.0, computed: str | None = None) -> None:
-        self._seconds, self._computed = seconds, computed
-
-    def tokenize(self, texts: Sequence[str], *, max_length: int) -> TokenRows:
-        keys = text_keys(texts)
-        rows = [{"input_ids": key.tolist()} for key in keys]
-        return TokenRows(rows=rows, counts=tokens_of(keys), lengths=np.ones(len(keys), np.int32))
+    def __init__(self, seconds: float = 0.0, noted: str | None = None) -> None:
+        super().__init__(self._note)
+        self._seconds, self._noted = seconds, noted
 
     def encode(
         self, rows: Sequence[dict[str, list[int]]], poolings: Sequence[Pooling]
@@ -56,11 +41,12 @@ class FakeEncoder:
         if self._seconds:
             say("batch")
             time.sleep(self._seconds)
-        keys = np.array([row["input_ids"] for row in rows], np.uint8)
-        if self._computed is not None:
-            with open(self._computed, "ab") as file:
+        return super().encode(rows, poolings)
+
+    def _note(self, keys: Keys) -> None:
+        if self._noted is not None:
+            with open(self._noted, "ab") as file:
                 file.write(keys.tobytes())
-        return {pooling: vectors_of(keys) for pooling in poolings}
 
 
 def say(line: str) -> None:
@@ -91,7 +77,7 @@ def fake_encoder(*, shard_rows: int | None, seconds: float = 0.0, computed: str 
             find = mock.patch(f"frozenhead.{place}.find_checkpoint", return_value=CHECKPOINT)
             stack.enter_context(find)
         stack.enter_context(mock.patch("frozenhead.embedder.compute.version", _version))
-        encoder = FakeEncoder(seconds, computed)
+        encoder = SlowEncoder(seconds, computed)
         stack.enter_context(mock.patch("frozenhead.embedder.compute.Encoder", return_value=encoder))
         if shard_rows is not None:
             writer = partialmethod(SpaceStore.writer, flush_bytes=shard_rows * DIM * 4, flush_seconds=math.inf)
@@ -111,7 +97,7 @@ def embed(
     while gate and not Path(gate).exists():
         time.sleep(0.001)
     with fake_encoder(shard_rows=shard_rows):
-        made = cast(Encoder, FakeEncoder(computed=computed))
+        made = cast(Encoder, SlowEncoder(noted=computed))
         embed_texts(CHECKPOINT, texts, settings=EmbedSettings(), cache=VectorCache(cache), encoder=lambda: made)
 
 

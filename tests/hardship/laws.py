@@ -1,12 +1,4 @@
-"""What holds of a cache after any hardship.
-
-I1  every acknowledged row is present and equal
-I2  no key ever gives anything but f(text)
-I3  opening never fails for good and never kills the process
-I4  running again ends with the table of an undisturbed run
-I5  at most one shard of work is lost
-I6  after `prune` no temporary file and no orphan remains
-"""
+"""What holds of a cache after any hardship: the laws I1 to I6 of tests/faults/invariants.py."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,8 +7,7 @@ import numpy as np
 
 from frozenhead.cache import VectorCache, text_keys
 from frozenhead.files import TEMPORARY_PREFIX
-from tests.faults.fake import tokens_of, vectors_of
-from tests.hardship.jobs import SPACE
+from tests.faults.fake import SPACE, tokens_of, vectors_of
 
 
 def assert_true(cache: Path, texts: Iterable[str]) -> set[bytes]:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from frozenhead.cache import VectorCache, text_keys
-from tests.faults.fake import vectors_of
+from tests.faults.fake import SPACE, vectors_of
 from tests.hardship.conftest import Mount
-from tests.hardship.jobs import SPACE, command, embed, lookup_into
+from tests.hardship.jobs import command, embed, lookup_into
 from tests.hardship.laws import assert_true, assert_whole, temporary_files
 from tests.hardship.nursery import Done, Nursery
 

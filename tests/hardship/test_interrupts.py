@@ -15,7 +15,7 @@ import pytest
 import frozenhead
 from frozenhead.cache import ShardWriter, VectorCache
 from frozenhead.signals import Stopped
-from tests.faults.fake import NOBODY
+from tests.faults.fake import NOBODY, SPACE
 from tests.hardship import jobs
 from tests.hardship.laws import assert_true, assert_whole
 
@@ -88,7 +88,7 @@ def embed(folder: Path, *lines: int) -> int:
             assert bool(lines) == bool(lost)
         except Stopped:
             assert lines
-    store = VectorCache(cache).space(jobs.SPACE)
+    store = VectorCache(cache).space(SPACE)
     assert {name for writer in writers for name in writer.committed} <= set(store.pin())
     found = assert_true(cache, TEXTS)
     assert computed.stat().st_size // 32 - len(found) <= SHARD_ROWS

@@ -13,7 +13,8 @@ import pandas as pd
 import pytest
 
 from frozenhead.cache import VectorCache
-from tests.hardship.jobs import BATCH_ROWS, command, embed
+from tests.faults.fake import BATCH_ROWS
+from tests.hardship.jobs import command, embed
 from tests.hardship.laws import assert_true, assert_whole, temporary_files
 from tests.hardship.nursery import PATIENCE, Child, Done, Nursery
 
