@@ -69,11 +69,12 @@ def cache_verify(cache_dir: CacheDir = None, as_json: Json = False, quiet: Quiet
             [
                 f"{_many(result['shards'], 'shard')} in {result['folder']}: {result['shards'] - len(bad):,} sound, "
                 f"{len(bad):,} bad; {size_text(result['bytes'])} hashed in {result['seconds']:.1f} s ({rate}/s)"
+                + (f"; {_many(result['quarantined'], 'file')} in quarantine" if result["quarantined"] else "")
             ]
         )
     if bad:
         raise CacheDamaged(
-            f"{_many(len(bad), 'bad shard')} set aside in quarantine. "
+            f"{_many(len(bad), 'bad shard')}, set aside in quarantine where the cache can be written. "
             "Run the same `frozenhead embed` commands again: they compute the missing vectors.\n"
             "`frozenhead cache prune --quarantine` removes the bad files."
         )
@@ -161,7 +162,7 @@ def cache_export(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="A .parquet or .npy file.")],
     to: Annotated[
         Literal["parquet", "npy"] | None,
-        typer.Option("--to", help="Default by FILE's ending. npy writes the keys to FILE.keys.npy beside it."),
+        typer.Option("--to", help="Default by FILE's ending. With npy, x.npy gets the keys in x.keys.npy."),
     ] = None,
     cache_dir: CacheDir = None,
     as_json: Json = False,
@@ -176,6 +177,10 @@ def cache_export(
     else:
         keys = f", and their keys to {out.with_suffix('.keys.npy')}" if out.suffix == ".npy" else ""
         print_lines([f"wrote {_many(result['rows'], 'vector')} of {result['dim']} numbers to {out}{keys}"])
+    if result["quarantined"]:
+        print_notice(
+            f"warning: {_many(result['quarantined'], 'file')} in quarantine; vectors that only they held are missing"
+        )
 
 
 def _agreed(question: str, *, yes: bool) -> bool:

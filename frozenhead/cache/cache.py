@@ -75,8 +75,10 @@ class VectorCache:
 
     Examples
     --------
-    >>> cache = VectorCache("vectors")                  # doctest: +SKIP
-    >>> found = cache.space(space).lookup(text_keys(["some text"]))   # doctest: +SKIP
+    >>> from frozenhead.cache import VectorCache, text_keys
+    >>> store = VectorCache("vectors").open_space("3f8b")           # doctest: +SKIP
+    >>> found = store.lookup(text_keys(["some text", "another"]))   # doctest: +SKIP
+    >>> found.found, found.vectors                                  # doctest: +SKIP
     """
 
     def __init__(self, folder: str | os.PathLike[str] | None = None, *, verify: Verify = "lazy") -> None:

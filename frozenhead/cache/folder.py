@@ -170,7 +170,7 @@ class SpaceFolder:
         if name in self._told:
             return
         self._told.add(name)
-        logger.warning("shard %s of %s: %s; %s, its rows will be computed again", name[:12], self.path, reason, fate)
+        logger.warning("shard %s of %s: %s; %s, its rows count as missing", name[:12], self.path, reason, fate)
 
     def put_back(self) -> None:
         """Give back what is sound in quarantine: a process was stopped in the midst of `set_aside`, or a disk erred."""

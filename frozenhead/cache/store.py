@@ -204,6 +204,10 @@ class SpaceStore:
 
     def _fill(self, keys: Keys, matrix: NDArray[Any] | None, shards: Sequence[str] | None) -> Lookup:
         """Look all keys up, so many at a time that sorting them takes the same memory whatever their number."""
+        if keys.dtype != np.uint8 or keys.ndim != 2 or keys.shape[1] != KEY_BYTES:
+            raise ValueError(
+                f"Keys are uint8 (n, {KEY_BYTES}), as text_keys gives them; got {keys.dtype} {keys.shape}."
+            )
         found, tokens = np.zeros(len(keys), bool), np.zeros(len(keys), np.int32)
         used: set[str] = set()
         for start in range(0, len(keys), _LOOKUP_ROWS):
@@ -305,5 +309,5 @@ def _allocate(descriptor: int, start: int, size: int) -> None:
 def _damaged(name: str, folder: Path, what: str) -> str:
     return (
         f"Shard {name[:12]} of {folder}, whose rows are needed, {what}.\n"
-        "Run the same `frozenhead embed` command again: it computes the missing vectors and pins them anew."
+        "Run the same `frozenhead embed` command again: it computes the missing vectors."
     )

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,6 +43,7 @@ def verify_shards(cache_dir: Path | None, voice: Voice | None = None) -> dict[st
         "bytes": checked.bytes,
         "seconds": round(time.perf_counter() - begun, 3),
         "bad": [asdict(bad) for bad in checked.bad],
+        "quarantined": sum(s.quarantined for s in cache.spaces()),
     }
 
 
@@ -122,7 +124,8 @@ def compact_spaces(
         if summary.space is None:
             continue
         with (voice or Silence()).bar(f"compact {summary.id[:12]}", unit="shards") as progress:
-            result = compact(cache.space(summary.space), repin=_repin, dry_run=dry_run, progress=progress)
+            repin = partial(_repin, cache.folder)
+            result = compact(cache.space(summary.space), repin=repin, dry_run=dry_run, progress=progress)
         done.append({**asdict(result), "removed": len(result.removed), "written": len(result.written)})
     skipped = [s.id for s in wanted if s.space is None]
     return {"folder": str(cache.folder), "dry_run": dry_run, "spaces": done, "skipped": skipped}
@@ -155,7 +158,14 @@ def export(
     except LookupError as error:
         raise CacheDamaged(f"{error}. {_WRITE_IT_ANEW}") from error
     rows = _export_npy(store, out) if to == "npy" else _export_parquet(store, out)
-    return {"space": store.space.id, "rows": rows, "dim": store.space.dim, "out": str(out)}
+    [quarantined] = [s.quarantined for s in cache.spaces() if s.id == space_id]
+    return {
+        "space": store.space.id,
+        "rows": rows,
+        "dim": store.space.dim,
+        "out": str(out),
+        "quarantined": quarantined,
+    }
 
 
 def one_space(ids: tuple[str, ...], prefix: str) -> str:
@@ -194,12 +204,18 @@ def _runs(summary: SpaceSummary) -> str:
     return ", ".join(runs[:3]) + (f" and {len(runs) - 3} more" if len(runs) > 3 else "") or "a run whose pin is damaged"
 
 
-def _repin(holder: Path, new: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """Change the list of shards in a run's feature set."""
+def _repin(cache: Path, holder: Path, new: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """Change the list of shards in a run's feature set, unless the run goes by another cache that is still there.
+
+    A copy of a cache has the pins of runs that go by the original.
+    """
     run = Run.open(holder.parent.parent)
     record = run.features(damaged="skip").get(holder.stem)
     if record is None:
         raise RunDamaged(f"{holder} is no feature set of a run.")
+    own = Path(record["cache"])
+    if own.exists() and not own.samefile(cache):
+        raise RunDamaged(f"{holder} goes by the cache {own}.")
     shards = sorted({s for name in record["shards"] for s in new.get(name, (name,))})
     run.write_feature(holder.stem, {**record, "shards": shards})
     return tuple(shards)

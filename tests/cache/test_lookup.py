@@ -200,3 +200,10 @@ def test_shards_that_go_for_good_end_the_search(store: SpaceStore, monkeypatch: 
     compact_before_opening(store, monkeypatch, old, ["other"])
     assert_absent(store, TEXTS)
     assert_held(store, ["other"])
+
+
+@pytest.mark.parametrize("keys", [np.zeros((2, 31), np.uint8), np.zeros((2, 32), np.int64), np.zeros(32, np.uint8)])
+def test_what_are_no_keys_is_refused_with_what_they_are(store: SpaceStore, keys: NDArray[Any]) -> None:
+    write_rows(store, ["a"])
+    with pytest.raises(ValueError, match=r"uint8 \(n, 32\), as text_keys gives them"):
+        store.lookup(keys)

@@ -220,3 +220,21 @@ def test_a_fit_goes_on_when_the_shards_of_its_run_are_merged_meanwhile(
 
     monkeypatch.setattr(Run, "features", merging)
     assert len(train(run)) == 4
+
+
+def test_compacting_a_copy_of_a_cache_leaves_the_runs_of_the_original_alone(embed: Embed, tmp_path: Path) -> None:
+    runs = [embed(0), embed(1)]
+    before = [shards(run) for run in runs]
+    shutil.copytree(VectorCache().folder, tmp_path / "copy")
+    [done] = compact_spaces(tmp_path / "copy", spaces=(), dry_run=False)["spaces"]
+    assert [shards(run) for run in runs] == before
+    assert done["after"] == done["before"]
+    assert len(train(runs[0])) == 4
+
+
+def test_compacting_a_cache_that_was_moved_takes_its_runs_along(embed: Embed, tmp_path: Path) -> None:
+    run, _ = embed(0), embed(1)
+    VectorCache().folder.rename(tmp_path / "moved")
+    [done] = compact_spaces(tmp_path / "moved", spaces=(), dry_run=False)["spaces"]
+    assert done["after"] == 1
+    assert shards(run) == list(VectorCache(tmp_path / "moved").open_space(space_of(run)).pin())
