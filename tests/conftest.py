@@ -1,14 +1,21 @@
 """Fixtures that every room's tests share."""
 
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 # Tests run side by side, and their models are tiny: threads that wait for each other would only cost time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A shell that starts the tests in the background, or nohup, has signals ignored, and commands leave such ones alone.
+with suppress(ValueError):  # not the main thread
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
 os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported, which reads it once
 
 REPOSITORY = Path(__file__).resolve().parent.parent
