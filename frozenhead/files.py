@@ -21,7 +21,7 @@ TEMPORARY_PREFIX = ".tmp-"
 
 _FLAGS = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_NO_PERMISSION = {errno.EACCES, errno.EPERM, errno.EROFS}
+_NO_PERMISSION = {errno.EACCES, errno.EPERM}
 # Some network and FUSE file systems do not fsync folders, and on a read-only one there is nothing to sync.
 _NO_SUCH_CALL = {errno.EINVAL, errno.ENOTSUP, errno.EROFS}
 
@@ -38,6 +38,8 @@ def storage_errors(path: Path, doing: str) -> Iterator[None]:
             advice = "The disk or quota is full: make room, or choose another folder."
         elif error.errno in _NO_PERMISSION:
             advice = "No permission: choose another folder, or change its owner or mode."
+        elif error.errno == errno.EROFS:
+            advice = "Nothing can be written there: choose another folder."
         elif error.errno == errno.EIO:
             advice = "The disk reports a fault: check it, or choose another folder."
         else:

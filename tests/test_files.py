@@ -31,6 +31,7 @@ JSON = st.recursive(
 )
 
 FULL = r"The disk or quota is full: make room, or choose another folder\."
+READ_ONLY = r"Nothing can be written there: choose another folder\."
 FORBIDDEN = r"No permission: choose another folder, or change its owner or mode\."
 FAULT = r"The disk reports a fault: check it, or choose another folder\."
 OTHER = r"Check that the folder exists and can be written\."
@@ -58,7 +59,7 @@ def test_what_is_written_is_what_is_there(tmp_path: Path, data: bytes | memoryvi
 @pytest.mark.parametrize("step", ["os.fsync", "os.replace"])
 @pytest.mark.parametrize(
     ("code", "advice"),
-    [(errno.ENOSPC, FULL), (errno.EDQUOT, FULL), (errno.EACCES, FORBIDDEN), (errno.EROFS, FORBIDDEN),
+    [(errno.ENOSPC, FULL), (errno.EDQUOT, FULL), (errno.EACCES, FORBIDDEN), (errno.EROFS, READ_ONLY),
      (errno.EIO, FAULT), (errno.EMFILE, OTHER)],
     ids=lambda value: errno.errorcode.get(value, "") if isinstance(value, int) else "",
 )  # fmt: skip
