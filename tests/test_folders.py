@@ -14,7 +14,6 @@ from tests.cache.examples import raiser
 
 FAULT = r"The disk reports a fault: check it, or choose another folder\."
 READ_ONLY = r"Nothing can be written there: choose another folder\."
-FORBIDDEN = r"No permission: choose another folder, or change its owner or mode\."
 
 
 @pytest.fixture
