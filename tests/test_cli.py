@@ -9,6 +9,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -34,10 +35,10 @@ class Done:
 Command = Callable[..., Done]
 
 
-@pytest.fixture
-def frozenhead(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Command]:
-    """Run a command in this process, as `main` does but for the exit."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+@contextmanager
+def commands(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Command]:
+    """Run commands in this process, as `main` does but for the exit; handlers and hooks are put back at the end."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     shown, hook = warnings.showwarning, sys.unraisablehook
 
     def run(*words: object, stdin: str = "") -> Done:
@@ -50,6 +51,13 @@ def frozenhead(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
     warnings.showwarning, sys.unraisablehook = shown, hook
     for number, handler in handlers.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture
+def frozenhead(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Command]:
+    """`frozenhead WORDS` in this process."""
+    with commands(capfd, monkeypatch) as run:
+        yield run
 
 
 @pytest.fixture

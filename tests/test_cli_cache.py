@@ -1,42 +1,27 @@
 """`frozenhead cache ...` as its users meet it: what is printed where, what is asked, and with which code it ends."""
 
-import io
 import json
 import os
 import pty
 import re
-import signal
 import subprocess
-import sys
-import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from frozenhead.cache import SpaceStore, VectorCache
-from frozenhead.cli import _run as run_words
 from tests.cache.examples import DAMAGE, make_space, shard_path, write_rows
 from tests.commands.test_caches import files_under
-from tests.test_cli import EXECUTABLE, Command, Done
+from tests.test_cli import EXECUTABLE, Command, Done, commands
 
 
 @pytest.fixture
 def cache(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Command]:
     """`frozenhead cache WORDS` in this process, where nobody can be asked."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    shown, hook = warnings.showwarning, sys.unraisablehook
-
-    def run(*words: object) -> Done:
-        capfd.readouterr()
-        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
-        code = run_words(["cache", *map(str, words)])
-        return Done(code, *capfd.readouterr())
-
-    yield run
-    warnings.showwarning, sys.unraisablehook = shown, hook
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+    with commands(capfd, monkeypatch) as run:
+        yield partial(run, "cache")
 
 
 @pytest.fixture
