@@ -7,6 +7,7 @@
     |-- EncoderError                4   an encoder is missing, unfit or untrusted
     |   |-- EncoderNotFound
     |   |-- EncoderUnfit
+    |   |-- DeviceNotFound
     |   `-- EncoderUntrusted
     |-- HeadError                   4   a head is missing or unfit
     |   |-- HeadNotFound
@@ -56,6 +57,10 @@ class EncoderNotFound(EncoderError):
 
 class EncoderUnfit(EncoderError):
     """A checkpoint that lacks what was asked of it."""
+
+
+class DeviceNotFound(EncoderError):
+    """The device asked for is not on this machine."""
 
 
 class EncoderUntrusted(EncoderError):

@@ -112,7 +112,7 @@ def embed_options(
             poolings=poolings,
             max_length=chosen("max_length", max_length, None),
             precision=chosen("precision", precision, "auto"),
-            backend=backend,
+            backend=backend,  # type: ignore[arg-type]  # checked by EmbedSettings
             device=device,
         ),
         revision=revision,

@@ -15,7 +15,7 @@ from frozenhead.cache import Space, VectorCache
 from frozenhead.commands.vectors import embed_aloud, recorded_checkpoint
 from frozenhead.commands.voice import Silence, Voice
 from frozenhead.corpus import Format, Table, check_format, column_values, find_columns, read_table
-from frozenhead.embedder import EmbedSettings, space_of
+from frozenhead.embedder import settings_of, space_of
 from frozenhead.errors import CacheDamaged, DataError, HeadNotFound, RunDamaged, SpaceMismatch, UsageError
 from frozenhead.files import write_file
 from frozenhead.heads import Head, load_head
@@ -176,7 +176,7 @@ def _inputs(
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunDamaged(f"The head {name} names no space ({error}). Run `frozenhead fit` again.") from error
     checkpoint = recorded_checkpoint(info["encoder"], space, name)
-    settings = EmbedSettings(poolings=(space.pooling,), max_length=space.max_length, device=device)  # type: ignore[arg-type]
+    settings = settings_of(space, device=device)
     given = space_of(checkpoint, settings.poolings[0], settings)
     if given.id != space.id:
         raise SpaceMismatch(

@@ -1,10 +1,11 @@
 """Texts -> vectors: the only room with a transformer in it. It keeps what it computes in the cache."""
 
 from frozenhead.embedder.checkpoint import Checkpoint
-from frozenhead.embedder.compute import Embedded, EmbedSettings, embed_texts, space_of
+from frozenhead.embedder.compute import Embedded, embed_texts
 from frozenhead.embedder.estimator import Embedder
 from frozenhead.embedder.finding import find_checkpoint
 from frozenhead.embedder.pooling import POOLINGS
+from frozenhead.embedder.settings import EmbedSettings, decide, settings_of, space_of
 
 __all__ = [
     "POOLINGS",
@@ -12,7 +13,9 @@ __all__ = [
     "EmbedSettings",
     "Embedded",
     "Embedder",
+    "decide",
     "embed_texts",
     "find_checkpoint",
+    "settings_of",
     "space_of",
 ]

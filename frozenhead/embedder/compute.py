@@ -4,7 +4,6 @@ One forward pass serves all the poolings asked for. A text that stands twice is 
 """
 
 import contextlib
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,17 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from frozenhead.cache import ShardWriter, Space, SpaceStore, VectorCache, distinct_keys, text_keys
+from frozenhead.cache import ShardWriter, SpaceStore, VectorCache, distinct_keys, text_keys
 from frozenhead.embedder.batching import token_batches
 from frozenhead.embedder.checkpoint import Checkpoint
 from frozenhead.embedder.encoder import Encoder
-from frozenhead.embedder.pooling import POOLINGS, Pooling
-from frozenhead.errors import CacheDamaged, EncoderUnfit, UsageError
+from frozenhead.embedder.pooling import Pooling
+from frozenhead.embedder.settings import EmbedSettings, decide, space_of
+from frozenhead.errors import CacheDamaged, EncoderUnfit
 
 # Texts tokenised and sorted by length at a time: long enough to fill batches of one length, short in memory.
 CHUNK = 16384
-
-_DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]+)?")
 
 Progress = Callable[[int, int], None]
 """Called with (texts done, texts to do) after each batch, and once before the first."""
@@ -35,43 +33,6 @@ Started = Callable[[int, int], None]
 
 def _silent(part: int, whole: int, /) -> None:
     """Tell nobody."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EmbedSettings:
-    """How texts become vectors.
-
-    Parameters
-    ----------
-    poolings : tuple of {"pooler", "cls", "mean", "max"}
-    max_length : int, optional
-        Tokens kept, [CLS] and [SEP] included; default the encoder's own limit.
-    precision : {"auto", "fp32"}
-        `auto` is fp32.
-    device : str
-        `auto`, `cpu`, `cuda` or `cuda:N`.
-    backend : {"auto", "torch"}
-        `auto` is torch.
-    """
-
-    poolings: tuple[Pooling, ...] = ("pooler",)
-    max_length: int | None = None
-    precision: str = "auto"
-    device: str = "auto"
-    backend: str = "auto"
-
-    def __post_init__(self) -> None:
-        wrong = [p for p in self.poolings if p not in POOLINGS]
-        if wrong or not self.poolings:
-            raise UsageError(f"Pooling {', '.join(map(repr, wrong)) or 'none'}: choose from {', '.join(POOLINGS)}.")
-        if len(set(self.poolings)) != len(self.poolings):
-            raise UsageError(f"A pooling stands twice in {','.join(self.poolings)}.")
-        if self.precision not in ("auto", "fp32"):
-            raise UsageError(f"Precision {self.precision!r}: this version computes in fp32; choose auto or fp32.")
-        if self.backend not in ("auto", "torch"):
-            raise UsageError(f"Backend {self.backend!r}: this version has torch; choose auto or torch.")
-        if not _DEVICE.fullmatch(self.device):
-            raise UsageError(f"Device {self.device!r} is none of auto, cpu, cuda, cuda:N.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,17 +63,6 @@ class Embedded:
     computed: int
     device: str | None
     seconds: float
-
-
-def space_of(checkpoint: Checkpoint, pooling: Pooling, settings: EmbedSettings) -> Space:
-    """The space of one pooling of a checkpoint. Raises if the checkpoint cannot give it."""
-    max_length = checkpoint.max_length if settings.max_length is None else settings.max_length
-    return Space(
-        files=checkpoint.files,
-        pooling=checkpoint.check_pooling(pooling),
-        max_length=checkpoint.check_length(max_length),
-        dim=checkpoint.dim,
-    )
 
 
 def embed_texts(
@@ -146,6 +96,7 @@ def embed_texts(
         The cache cannot be read or written. What was committed before stays.
     """
     begun = time.perf_counter()
+    settings = decide(settings, checkpoint)
     stores = {p: cache.space(space_of(checkpoint, p, settings)) for p in settings.poolings}
     keys = text_keys(texts)
     first, inverse = distinct_keys(keys)
@@ -156,10 +107,10 @@ def embed_texts(
     started(len(first) - len(missing), len(first))
     device = None
     if len(missing):
-        loaded = encoder() if encoder else Encoder(checkpoint, device=settings.device)
+        loaded = encoder() if encoder else Encoder(checkpoint, settings)
         if loaded.checkpoint.files != checkpoint.files:
             raise ValueError(f"The encoder given was loaded from other files than {checkpoint.model} has.")
-        device = str(loaded.device)
+        device = loaded.device
         work = _Work(loaded, stores, present, distinct, [texts[i] for i in first])
         work.run(missing, progress)
         lookups = {p: store.lookup(distinct, with_vectors=False) for p, store in stores.items()}
@@ -198,19 +149,18 @@ class _Work:
         texts: Sequence[str],
     ) -> None:
         self.encoder, self.stores, self.present, self.keys, self.texts = encoder, stores, present, keys, texts
-        self.max_length = next(iter(stores.values())).space.max_length
 
     def run(self, missing: NDArray[np.intp], progress: Progress) -> None:
         done = 0
         progress(done, len(missing))
         with contextlib.ExitStack() as stack:
-            facts = recorded_facts(self.encoder.checkpoint, str(self.encoder.device))
+            facts = recorded_facts(self.encoder.checkpoint, self.encoder.device)
             writers = {p: stack.enter_context(s.writer(recorded=facts)) for p, s in self.stores.items()}
             for start in range(0, len(missing), CHUNK):
                 chunk = missing[start : start + CHUNK]
-                tokens = self.encoder.tokenize([self.texts[i] for i in chunk], max_length=self.max_length)
+                tokens = self.encoder.tokenize([self.texts[i] for i in chunk])
                 for batch in token_batches(tokens.lengths, budget=self.encoder.token_budget):
-                    vectors = self.encoder.encode([tokens.rows[i] for i in batch], tuple(self.stores))
+                    vectors = self.encoder.encode([tokens.rows[i] for i in batch])
                     for p, writer in writers.items():
                         self._add(
                             writer, chunk[batch], ~self.present[p][chunk[batch]], vectors[p], tokens.counts[batch]

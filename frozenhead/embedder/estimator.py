@@ -10,9 +10,10 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from frozenhead.cache import VectorCache, distinct_keys, text_keys
 from frozenhead.embedder.checkpoint import Checkpoint
-from frozenhead.embedder.compute import EmbedSettings, embed_texts, space_of
+from frozenhead.embedder.compute import embed_texts
 from frozenhead.embedder.encoder import Encoder
 from frozenhead.embedder.finding import find_checkpoint
+from frozenhead.embedder.settings import EmbedSettings, space_of
 from frozenhead.errors import CacheDamaged
 
 
@@ -27,10 +28,10 @@ class Embedder(TransformerMixin, BaseEstimator):
         `pooler` is `pooler_output`, `cls` is `last_hidden_state[:, 0]`: different numbers.
     max_length : int, optional
         Tokens kept, special tokens included; default the encoder's own limit.
-    precision : {"auto", "fp32"}
+    precision : {"auto", "fp32", "bf16", "fp16"}
     device : str
         `auto`, `cpu`, `cuda` or `cuda:N`.
-    backend : {"auto", "torch"}
+    backend : {"auto", "torch", "openvino"}
     cache_dir : path, optional
         Default: `FROZENHEAD_CACHE_DIR`, else the user's cache folder.
 
@@ -113,9 +114,9 @@ class Embedder(TransformerMixin, BaseEstimator):
         return EmbedSettings(
             poolings=(self.pooling,),  # type: ignore[arg-type]  # checked by EmbedSettings
             max_length=self.max_length,
-            precision=self.precision,
+            precision=self.precision,  # type: ignore[arg-type]
             device=self.device,
-            backend=self.backend,
+            backend=self.backend,  # type: ignore[arg-type]
         )
 
     def _cache(self) -> VectorCache:
@@ -127,11 +128,11 @@ class Embedder(TransformerMixin, BaseEstimator):
         return known
 
     def _encoder(self, checkpoint: Checkpoint) -> Encoder:
-        """The loaded encoder, loaded again if the checkpoint's files or the device are not what they were."""
+        """The loaded encoder, loaded again if the checkpoint's files or the settings are not what they were."""
         loaded: tuple[Any, Encoder] | None = self.__dict__.get("_loaded")
-        wanted = (checkpoint.files, self.device)
+        wanted = (checkpoint.files, self._settings())
         if loaded is None or loaded[0] != wanted:
-            loaded = self._loaded = (wanted, Encoder(checkpoint, device=self.device))
+            loaded = self._loaded = (wanted, Encoder(checkpoint, self._settings()))
         return loaded[1]
 
     def __getstate__(self) -> dict[str, Any]:

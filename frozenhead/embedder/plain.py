@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from frozenhead.embedder.checkpoint import Checkpoint
-from frozenhead.embedder.encoder import choose_device, load_pretrained
+from frozenhead.embedder.hardware import choose_arithmetic
+from frozenhead.embedder.loading import load_pretrained
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,7 +26,7 @@ class PlainEncoder:
 
     def __init__(self, checkpoint: Checkpoint, *, device: str = "auto") -> None:
         self.model, self.tokenizer = load_pretrained(checkpoint)
-        self.device = choose_device(device)
+        self.device = choose_arithmetic(device=device, backend="torch").device
         self.model.to(self.device)
 
     def vectors(self, texts: Sequence[str], *, pooling: str, max_length: int) -> "Tensor":

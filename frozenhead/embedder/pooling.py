@@ -13,7 +13,7 @@ Pooling = Literal["pooler", "cls", "mean", "max"]
 POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 
 
-def pool(pooling: Pooling, hidden: "Tensor", mask: "Tensor", pooler_output: "Tensor | None") -> "Tensor":
+def pool(pooling: Pooling, hidden: "Tensor", mask: "Tensor | None", pooler_output: "Tensor | None") -> "Tensor":
     """One vector per text.
 
     Parameters
@@ -21,8 +21,8 @@ def pool(pooling: Pooling, hidden: "Tensor", mask: "Tensor", pooler_output: "Ten
     pooling : {"pooler", "cls", "mean", "max"}
     hidden : float tensor (B, T, D)
         Last layer's token states.
-    mask : integer tensor (B, T)
-        1 at real tokens, [CLS] and [SEP] among them; 0 at padding.
+    mask : integer tensor (B, T) or None
+        1 at real tokens, [CLS] and [SEP] among them; 0 at padding. None: every token is real.
     pooler_output : float tensor (B, D) or None
 
     Returns
@@ -35,6 +35,8 @@ def pool(pooling: Pooling, hidden: "Tensor", mask: "Tensor", pooler_output: "Ten
         return pooler_output
     if pooling == "cls":
         return hidden[:, 0]  # (B, D)  token 0 is [CLS]
+    if mask is None:
+        return hidden.mean(dim=1) if pooling == "mean" else hidden.amax(dim=1)  # (B, D)
     real = mask.unsqueeze(-1).bool()  # (B, T, 1)
     if pooling == "mean":
         total = hidden.masked_fill(~real, 0.0).sum(dim=1)  # (B, D)

@@ -1,0 +1,115 @@
+"""A checkpoint read into memory by transformers: checked against its hashes, eval mode, float32, frozen.
+
+Loads torch and transformers when called, not when this module is imported.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from frozenhead.embedder.checkpoint import Checkpoint, file_signatures, hash_files, weight_files
+from frozenhead.errors import EncoderUnfit
+
+
+def load_pretrained(checkpoint: Checkpoint) -> tuple[Any, Any]:
+    """The model (eval mode, float32, frozen, on the CPU) and its tokenizer, from the checkpoint's folder alone."""
+    import torch
+    from huggingface_hub.errors import HFValidationError, StrictDataclassError
+    from safetensors import SafetensorError
+    from transformers import AutoModel, AutoTokenizer
+
+    before = _signatures(checkpoint)
+    local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        # A missing weight is drawn at random while loading: keep the caller's random state out of it.
+        with _quiet_transformers(), torch.random.fork_rng(devices=[]):
+            tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, **local)
+            model, info = AutoModel.from_pretrained(
+                checkpoint.folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **local
+            )
+    # A config that does not fit raises nearly anything here; whatever it is, this checkpoint cannot be loaded.
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        AssertionError,
+        RuntimeError,
+        ImportError,
+        SafetensorError,
+        HFValidationError,
+        StrictDataclassError,
+    ) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise EncoderUnfit(
+            f"transformers cannot load {checkpoint.model}: {reason}\n"
+            "Its files may not belong together: copy or download the checkpoint again."
+        ) from error
+    missing = sorted(name for name in info["missing_keys"] if "pooler" not in name)
+    if missing or info["mismatched_keys"]:
+        names_shown = ", ".join((missing or sorted(str(k) for k in info["mismatched_keys"]))[:3])
+        raise EncoderUnfit(
+            f"{checkpoint.model} lacks weights of its own architecture ({names_shown}, ...): "
+            "they would be random. Download the checkpoint again."
+        )
+    _check_tokenizer(model, tokenizer, checkpoint)
+    model.has_trained_pooler = getattr(model, "pooler", None) is not None and not any(
+        "pooler" in name for name in info["missing_keys"]
+    )
+    _copy_weights(model)
+    _check_unchanged(checkpoint, before)
+    model.requires_grad_(requires_grad=False)
+    return model.eval(), tokenizer
+
+
+def _copy_weights(model: Any) -> None:
+    """Move the weights out of the mapped file: editing it in place would change them under a running encoder."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.data.clone()
+
+
+def _check_unchanged(checkpoint: Checkpoint, before: tuple[tuple[int, ...], ...]) -> None:
+    """Raise unless the files just loaded are the ones that were hashed, which may be long ago.
+
+    The hashes see a change that stayed, the signatures one that was taken back while the files were read.
+    """
+    weights = weight_files(checkpoint.folder, checkpoint.model)
+    if _signatures(checkpoint) != before or hash_files(checkpoint.folder, weights) != checkpoint.files:
+        raise EncoderUnfit(f"The files of {checkpoint.folder} changed while they were read. Run the command again.")
+
+
+def _signatures(checkpoint: Checkpoint) -> tuple[tuple[int, ...], ...]:
+    try:
+        return file_signatures(checkpoint.folder, [name for name, _ in checkpoint.files])
+    except OSError as error:
+        raise EncoderUnfit(f"The files of {checkpoint.folder} are no longer there. Run the command again.") from error
+
+
+def _check_tokenizer(model: Any, tokenizer: Any, checkpoint: Checkpoint) -> None:
+    """Refuse a tokenizer that knows no words, or whose ids the model has no embedding for."""
+    vocabulary = tokenizer.get_vocab()
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(set(vocabulary) - set(tokenizer.all_special_tokens)) == 0:
+        raise EncoderUnfit(f"The tokenizer of {checkpoint.model} knows no words. Copy or download its files again.")
+    if max(vocabulary.values()) >= rows:
+        raise EncoderUnfit(
+            f"The tokenizer of {checkpoint.model} gives ids up to {max(vocabulary.values())}, but the model has "
+            f"{rows} embeddings: they belong to different checkpoints. Download both again."
+        )
+
+
+@contextlib.contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Without transformers' bars and notices on stderr: what matters of them is checked here and raised."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

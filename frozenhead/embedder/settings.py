@@ -1,0 +1,100 @@
+"""How texts become vectors: what was asked for, what `auto` stands for, and the space that follows.
+
+Loads neither torch nor transformers, so that a warm cache answers at once.
+"""
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from frozenhead.cache import Space
+from frozenhead.embedder.checkpoint import Checkpoint
+from frozenhead.embedder.hardware import BACKENDS, PRECISIONS, Arithmetic, Backend, Precision, choose_arithmetic
+from frozenhead.embedder.pooling import POOLINGS, Pooling
+from frozenhead.errors import UsageError
+
+_DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]+)?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedSettings:
+    """How texts become vectors.
+
+    Parameters
+    ----------
+    poolings : tuple of {"pooler", "cls", "mean", "max"}
+    max_length : int, optional
+        Tokens kept, [CLS] and [SEP] included; default the encoder's own limit.
+    precision : {"auto", "fp32", "bf16", "fp16"}
+        Class of the arithmetic; `auto` is bf16 where the hardware multiplies it natively, else fp32.
+    device : str
+        `auto`, `cpu`, `cuda` or `cuda:N`.
+    backend : {"auto", "torch", "openvino"}
+        `auto` is openvino on a CPU where it is installed, else torch.
+    """
+
+    poolings: tuple[Pooling, ...] = ("pooler",)
+    max_length: int | None = None
+    precision: Literal["auto"] | Precision = "auto"
+    device: str = "auto"
+    backend: Literal["auto"] | Backend = "auto"
+
+    def __post_init__(self) -> None:
+        wrong = [p for p in self.poolings if p not in POOLINGS]
+        if wrong or not self.poolings:
+            raise UsageError(f"Pooling {', '.join(map(repr, wrong)) or 'none'}: choose from {', '.join(POOLINGS)}.")
+        if len(set(self.poolings)) != len(self.poolings):
+            raise UsageError(f"A pooling stands twice in {','.join(self.poolings)}.")
+        if self.precision not in ("auto", *PRECISIONS):
+            raise UsageError(f"Precision {self.precision!r}: choose auto, {', '.join(PRECISIONS)}.")
+        if self.backend not in ("auto", *BACKENDS):
+            raise UsageError(f"Backend {self.backend!r}: choose auto, {', '.join(BACKENDS)}.")
+        if not _DEVICE.fullmatch(self.device):
+            raise UsageError(f"Device {self.device!r} is none of auto, cpu, cuda, cuda:N.")
+
+    @property
+    def arithmetic(self) -> Arithmetic:
+        """Where and in what precision to compute on this machine."""
+        return choose_arithmetic(device=self.device, backend=self.backend, precision=self.precision)
+
+
+def decide(settings: EmbedSettings, checkpoint: Checkpoint) -> EmbedSettings:
+    """The settings with everything decided that defines a vector: what was left open follows from the checkpoint.
+
+    Raises
+    ------
+    EncoderUnfit, UsageError
+        The checkpoint cannot give what was asked for.
+    """
+    for pooling in settings.poolings:
+        checkpoint.check_pooling(pooling)
+    max_length = checkpoint.max_length if settings.max_length is None else settings.max_length
+    return dataclasses.replace(
+        settings, max_length=checkpoint.check_length(max_length), precision=settings.arithmetic.precision
+    )
+
+
+def space_of(checkpoint: Checkpoint, pooling: Pooling, settings: EmbedSettings) -> Space:
+    """The space of one pooling of a checkpoint. Raises if the checkpoint cannot give it."""
+    decided = decide(dataclasses.replace(settings, poolings=(pooling,)), checkpoint)
+    assert decided.max_length is not None  # noqa: S101 (what `decide` is for)
+    assert decided.precision != "auto"  # noqa: S101
+    return Space(
+        files=checkpoint.files,
+        pooling=decided.poolings[0],
+        max_length=decided.max_length,
+        dim=checkpoint.dim,
+        precision=decided.precision,
+        dtype="float32" if decided.precision == "fp32" else "float16",
+    )
+
+
+def settings_of(space: Space, *, device: str = "auto") -> EmbedSettings:
+    """The settings that give the vectors of a space, on any device and backend: what `space_of` undoes."""
+    return EmbedSettings(
+        poolings=(space.pooling,),  # type: ignore[arg-type]  # checked by EmbedSettings
+        max_length=space.max_length,
+        precision=space.precision,
+        device=device,
+    )
