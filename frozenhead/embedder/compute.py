@@ -160,7 +160,7 @@ class _Work:
                 chunk = missing[start : start + CHUNK]
                 tokens = self.encoder.tokenize([self.texts[i] for i in chunk])
                 for batch in token_batches(tokens.lengths, budget=self.encoder.token_budget):
-                    vectors = self.encoder.encode([tokens.rows[i] for i in batch])
+                    vectors = self.encoder.start([tokens.rows[i] for i in batch])()
                     for p, writer in writers.items():
                         self._add(
                             writer, chunk[batch], ~self.present[p][chunk[batch]], vectors[p], tokens.counts[batch]
