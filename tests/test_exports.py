@@ -16,7 +16,7 @@ EXPORTS = {
     ],
     "frozenhead.embedder": [
         "POOLINGS", "Checkpoint", "EmbedSettings", "Embedded", "Embedder", "decide", "embed_texts", "find_checkpoint",
-        "settings_of", "space_of",
+        "follow_folder", "settings_of", "space_of",
     ],
     "frozenhead.heads": [
         "HEADS", "DenseHead", "Head", "LogisticHead", "MajorityHead", "SoftmaxHead", "TfidfHead", "Trainer",

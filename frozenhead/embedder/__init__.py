@@ -5,7 +5,7 @@ from frozenhead.embedder.compute import Embedded, embed_texts
 from frozenhead.embedder.estimator import Embedder
 from frozenhead.embedder.finding import find_checkpoint
 from frozenhead.embedder.pooling import POOLINGS
-from frozenhead.embedder.settings import EmbedSettings, decide, settings_of, space_of
+from frozenhead.embedder.settings import EmbedSettings, decide, follow_folder, settings_of, space_of
 
 __all__ = [
     "POOLINGS",
@@ -16,6 +16,7 @@ __all__ = [
     "decide",
     "embed_texts",
     "find_checkpoint",
+    "follow_folder",
     "settings_of",
     "space_of",
 ]

@@ -66,6 +66,7 @@ class Encoder:
     def tokenize(self, texts: Sequence[str]) -> TokenRows:
         """Token ids of each text, cut at the space's length, and how many tokens there were before the cut."""
         assert self.settings.max_length is not None  # noqa: S101 (decided)
+        texts = [f"{self.settings.prefix or ''}{text}" for text in texts]
         return tokenize(self.tokenizer, texts, max_length=self.settings.max_length)
 
     def start(self, rows: Sequence[dict[str, list[int]]]) -> Running:
@@ -98,4 +99,5 @@ def _backend(model: Any, settings: EmbedSettings) -> Backend:
             f"{model.name_or_path}: its architecture has no pooler with trained weights.\n"
             "Use --pooling cls (the last state of [CLS]) or --pooling mean."
         )
-    return TorchBackend(PooledEncoder(model, settings.poolings), settings.arithmetic)
+    graph = PooledEncoder(model, settings.poolings, layer=settings.layer, normalize=bool(settings.normalize))
+    return TorchBackend(graph, settings.arithmetic)
