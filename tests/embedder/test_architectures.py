@@ -123,6 +123,21 @@ def test_bf16_points_the_same_way(checkpoint: Checkpoint, kind: str) -> None:
             assert np.abs(exact - rough).max() > TOLERANCE, "this was not computed in bf16"
 
 
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_openvino_gives_the_same_vectors_or_says_that_it_cannot(checkpoint: Checkpoint, kind: str) -> None:
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    poolings = poolings_of(kind)
+    try:
+        encoder = Encoder(checkpoint, settings(poolings, backend="openvino"))
+    except EncoderUnfit as error:
+        assert "--backend torch" in str(error)  # noqa: PT017
+        pytest.skip(str(error))
+    for vectors in in_batches_and_alone(encoder):
+        for pooling in poolings:
+            expected = alone(checkpoint.folder, TEXTS, pooling, max_length=POSITIONS)
+            np.testing.assert_allclose(vectors[pooling], expected, atol=TOLERANCE, rtol=0, err_msg=pooling)
+
+
 @pytest.mark.parametrize("kind", [kind for kind in ARCHITECTURES if kind not in WITH_POOLER])
 def test_a_pooler_that_an_architecture_lacks_is_refused_with_the_way_out(checkpoint: Checkpoint, kind: str) -> None:
     with pytest.raises(EncoderUnfit, match=rf"{checkpoint.architecture}[\s\S]*--pooling cls.*--pooling mean") as error:
