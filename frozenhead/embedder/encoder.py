@@ -139,7 +139,7 @@ class Encoder:
         place = ConvertedModel(self._cache_folder, made_of) if self._cache_folder else None
         parts = place.read() if place else None
         if parts is None:
-            parts = convert(graph, inputs)
+            parts = convert(graph, inputs, max_length=self.checkpoint.max_length)
             if place:
                 place.write(*parts)
         return OpenVinoBackend(parts, self.arithmetic.precision)

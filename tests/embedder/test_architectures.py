@@ -123,6 +123,7 @@ def test_bf16_points_the_same_way(checkpoint: Checkpoint, kind: str) -> None:
             assert np.abs(exact - rough).max() > TOLERANCE, "this was not computed in bf16"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ARCHITECTURES)
 def test_openvino_gives_the_same_vectors_or_says_that_it_cannot(checkpoint: Checkpoint, kind: str) -> None:
     pytest.importorskip("openvino", reason="openvino is not installed")
