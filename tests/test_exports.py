@@ -16,7 +16,7 @@ EXPORTS = {
     ],
     "frozenhead.embedder": [
         "POOLINGS", "Arithmetic", "Checkpoint", "EmbedSettings", "Embedded", "Embedder", "Listener", "decide",
-        "embed_texts", "find_checkpoint", "settings_of", "space_of",
+        "embed_texts", "find_checkpoint", "follow_folder", "settings_of", "space_of",
     ],
     "frozenhead.heads": [
         "HEADS", "DenseHead", "Head", "LogisticHead", "MajorityHead", "SoftmaxHead", "TfidfHead", "Trainer",

@@ -85,6 +85,9 @@ def embed_options(
     backend: str,
     device: str,
     corpus: dict[str, Any],
+    layer: int = -1,
+    prefix: str | None = None,
+    normalize: bool | None = None,
     revision: str | None = None,
     name: str | None = None,
     cache_dir: Path | None = None,
@@ -110,6 +113,9 @@ def embed_options(
         corpus=CorpusOptions(**{**corpus, **split}),
         settings=EmbedSettings(
             poolings=poolings,
+            layer=layer,
+            prefix=prefix,
+            normalize=normalize,
             max_length=chosen("max_length", max_length, None),
             precision=chosen("precision", precision, "auto"),
             backend=backend,  # type: ignore[arg-type]  # checked by EmbedSettings

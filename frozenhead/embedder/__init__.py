@@ -6,7 +6,7 @@ from frozenhead.embedder.estimator import Embedder
 from frozenhead.embedder.finding import find_checkpoint
 from frozenhead.embedder.hardware import Arithmetic
 from frozenhead.embedder.pooling import POOLINGS
-from frozenhead.embedder.settings import EmbedSettings, decide, settings_of, space_of
+from frozenhead.embedder.settings import EmbedSettings, decide, follow_folder, settings_of, space_of
 
 __all__ = [
     "POOLINGS",
@@ -19,6 +19,7 @@ __all__ = [
     "decide",
     "embed_texts",
     "find_checkpoint",
+    "follow_folder",
     "settings_of",
     "space_of",
 ]

@@ -112,7 +112,7 @@ def embed_texts(
     listener = listener or Listener()
     settings = decide(settings, checkpoint)
     stores = {p: cache.space(space_of(checkpoint, p, settings)) for p in settings.poolings}
-    keys = text_keys(texts)
+    keys = text_keys(texts, prefix=settings.prefix or "")
     first, inverse = distinct_keys(keys)
     distinct = keys[first]  # (m, 32)
     lookups = {p: store.lookup(distinct, with_vectors=False) for p, store in stores.items()}

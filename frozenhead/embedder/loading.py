@@ -4,6 +4,7 @@ Loads torch and transformers when called, not when this module is imported.
 """
 
 import contextlib
+import inspect
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +17,7 @@ def load_pretrained(checkpoint: Checkpoint) -> tuple[Any, Any]:
     import torch
     from huggingface_hub.errors import HFValidationError, StrictDataclassError
     from safetensors import SafetensorError
-    from transformers import AutoModel, AutoTokenizer
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
 
     before = _signatures(checkpoint)
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
@@ -24,8 +25,15 @@ def load_pretrained(checkpoint: Checkpoint) -> tuple[Any, Any]:
         # A missing weight is drawn at random while loading: keep the caller's random state out of it.
         with _quiet_transformers(), torch.random.fork_rng(devices=[]):
             tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, **local)
+            config = AutoConfig.from_pretrained(checkpoint.folder, **local)
+            config._attn_implementation = None  # a config can name a kernel, which is code: transformers' own choice
             model, info = AutoModel.from_pretrained(
-                checkpoint.folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **local
+                checkpoint.folder,
+                config=config,
+                dtype=torch.float32,
+                use_safetensors=True,
+                output_loading_info=True,
+                **local,
             )
     # A config that does not fit raises nearly anything here; whatever it is, this checkpoint cannot be loaded.
     except (
@@ -54,6 +62,8 @@ def load_pretrained(checkpoint: Checkpoint) -> tuple[Any, Any]:
             "they would be random. Download the checkpoint again."
         )
     _check_tokenizer(model, tokenizer, checkpoint)
+    taken = inspect.signature(model.forward).parameters  # DistilBERT, MPNet and ModernBERT have no token types
+    tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name in taken]
     model.has_trained_pooler = getattr(model, "pooler", None) is not None and not any(
         "pooler" in name for name in info["missing_keys"]
     )

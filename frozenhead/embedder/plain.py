@@ -29,13 +29,16 @@ class PlainEncoder:
         self.device = choose_arithmetic(device=device, backend="torch").device
         self.model.to(self.device)
 
-    def vectors(self, texts: Sequence[str], *, pooling: str, max_length: int) -> "Tensor":
+    def vectors(
+        self, texts: Sequence[str], *, pooling: str, max_length: int, layer: int = -1, normalize: bool = False
+    ) -> "Tensor":
         """Vectors (B, D) float32 on the CPU of texts that are padded to the longest of them."""
         inputs = self.tokenizer(
             list(texts), padding=True, truncation=True, max_length=max_length, return_tensors="pt"
         ).to(self.device)
-        output = self.model(**inputs)
-        return _pooled(output, inputs["attention_mask"], pooling).cpu()
+        output = self.model(**inputs, output_hidden_states=layer != -1 or pooling == "last4", return_dict=True)
+        pooled = _pooled(output, inputs["attention_mask"], pooling, layer).cpu()
+        return pooled / pooled.norm(dim=1, keepdim=True).clamp(min=1e-12) if normalize else pooled
 
     def digest(self) -> str:
         """sha256 over all parameters and buffers: equal before and after, the encoder was frozen."""
@@ -46,14 +49,17 @@ class PlainEncoder:
         return sha256.hexdigest()
 
 
-def _pooled(output: Any, mask: "Tensor", pooling: str) -> "Tensor":
-    if pooling == "pooler":
-        return output.pooler_output  # type: ignore[no-any-return]
-    if pooling == "cls":
-        return output.last_hidden_state[:, 0, :]  # type: ignore[no-any-return]
-    per_text = [states[kept == 1] for states, kept in zip(output.last_hidden_state, mask, strict=True)]
+def _pooled(output: Any, mask: "Tensor", pooling: str, layer: int) -> "Tensor":
     import torch
 
+    if pooling == "pooler":
+        return output.pooler_output  # type: ignore[no-any-return]
+    if pooling == "last4":
+        return torch.hstack([output.hidden_states[k][:, 0] for k in (-4, -3, -2, -1)])
+    hidden = output.last_hidden_state if layer == -1 else output.hidden_states[layer]
+    if pooling == "cls":
+        return hidden[:, 0, :]  # type: ignore[no-any-return]
+    per_text = [states[kept == 1] for states, kept in zip(hidden, mask, strict=True)]
     if pooling == "mean":
         return torch.stack([states.mean(dim=0) for states in per_text])
     return torch.stack([states.max(dim=0).values for states in per_text])
