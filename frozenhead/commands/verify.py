@@ -173,7 +173,9 @@ class _Proof:
 
     def _encode(self, rows: list[int]) -> Any:
         texts = [self.space.prefix + self.texts[row] for row in rows]
-        return self.encoder.vectors(texts, pooling=self.space.pooling, max_length=self.space.max_length)
+        return self.encoder.vectors(
+            texts, pooling=self.space.pooling, max_length=self.space.max_length, long=self.space.long
+        )
 
     def _trainer(self, n_classes: int, weights: NDArray[np.float64]) -> Trainer:
         settings = TrainingSettings(seed=self.options.seed)

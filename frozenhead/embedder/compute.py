@@ -19,10 +19,14 @@ from frozenhead.embedder.checkpoint import Checkpoint
 from frozenhead.embedder.encoder import Encoder
 from frozenhead.embedder.pooling import Pooling
 from frozenhead.embedder.settings import EmbedSettings, decide, space_of
+from frozenhead.embedder.tokens import text_parts
+from frozenhead.embedder.windows import WindowMeans
 from frozenhead.errors import CacheDamaged, EncoderUnfit
 
-# Texts tokenised and sorted by length at a time: long enough to fill batches of one length, short in memory.
+# Texts tokenised and sorted by length at a time, and their characters: long enough to fill batches of one length,
+# short in memory, and little to do again after a stop.
 CHUNK = 16384
+CHUNK_CHARACTERS = 2**21
 
 Progress = Callable[[int, int], None]
 """Called with (texts done, texts to do) after each batch, and once before the first."""
@@ -149,6 +153,7 @@ class _Work:
         texts: Sequence[str],
     ) -> None:
         self.encoder, self.stores, self.present, self.keys, self.texts = encoder, stores, present, keys, texts
+        self.normalize = any(store.space.normalize for store in stores.values())  # one setting for all poolings
 
     def run(self, missing: NDArray[np.intp], progress: Progress) -> None:
         done = 0
@@ -156,16 +161,19 @@ class _Work:
         with contextlib.ExitStack() as stack:
             facts = recorded_facts(self.encoder.checkpoint, self.encoder.device)
             writers = {p: stack.enter_context(s.writer(recorded=facts)) for p, s in self.stores.items()}
-            for start in range(0, len(missing), CHUNK):
-                chunk = missing[start : start + CHUNK]
-                tokens = self.encoder.tokenize([self.texts[i] for i in chunk])
-                for batch in token_batches(tokens.lengths, budget=self.encoder.token_budget):
-                    vectors = self.encoder.encode([tokens.rows[i] for i in batch])
+            texts = [self.texts[i] for i in missing]
+            for part in text_parts(texts, most=CHUNK, characters=CHUNK_CHARACTERS):
+                chunk = missing[part]
+                tokens = self.encoder.tokenize(texts[part])
+                means = WindowMeans(tokens.texts, tokens.content, normalize=self.normalize)
+                batches = token_batches(tokens.lengths, budget=self.encoder.token_budget)
+                if len(tokens.rows) > len(chunk):
+                    batches.sort(key=min)  # in the order of the texts: each is complete, and kept, as soon as can be
+                for batch in batches:
+                    rows, vectors = means.add(batch, self.encoder.encode([tokens.rows[i] for i in batch]))
                     for p, writer in writers.items():
-                        self._add(
-                            writer, chunk[batch], ~self.present[p][chunk[batch]], vectors[p], tokens.counts[batch]
-                        )
-                    done += len(batch)
+                        self._add(writer, chunk[rows], ~self.present[p][chunk[rows]], vectors[p], tokens.counts[rows])
+                    done += len(rows)
                     progress(done, len(missing))
 
     def _add(

@@ -14,7 +14,7 @@ from frozenhead.embedder.compute import embed_texts
 from frozenhead.embedder.encoder import Encoder
 from frozenhead.embedder.finding import find_checkpoint
 from frozenhead.embedder.settings import EmbedSettings, space_of
-from frozenhead.errors import CacheDamaged
+from frozenhead.errors import CacheDamaged, DataError
 
 
 class Embedder(TransformerMixin, BaseEstimator):
@@ -28,6 +28,8 @@ class Embedder(TransformerMixin, BaseEstimator):
         `pooler` is `pooler_output`, `cls` is `last_hidden_state[:, 0]`: different numbers.
     max_length : int, optional
         Tokens kept, special tokens included; default the encoder's own limit.
+    long : {"cut", "windows"}
+        Longer texts are cut, or read in overlapping windows whose vectors are averaged.
     precision : {"auto", "fp32", "bf16", "fp16"}
     device : str
         `auto`, `cpu`, `cuda` or `cuda:N`.
@@ -52,6 +54,7 @@ class Embedder(TransformerMixin, BaseEstimator):
         *,
         pooling: str = "pooler",
         max_length: int | None = None,
+        long: str = "cut",
         precision: str = "auto",
         device: str = "auto",
         backend: str = "auto",
@@ -60,6 +63,7 @@ class Embedder(TransformerMixin, BaseEstimator):
         self.model = model
         self.pooling = pooling
         self.max_length = max_length
+        self.long = long
         self.precision = precision
         self.device = device
         self.backend = backend
@@ -86,6 +90,8 @@ class Embedder(TransformerMixin, BaseEstimator):
         ------
         TypeError
             X is a bare string, or a row is not a string (its index is named).
+        DataError
+            A row holds half a surrogate pair, which no tokenizer reads (its index is named).
         EncoderError, StorageError
             See `frozenhead.errors`.
         """
@@ -114,6 +120,7 @@ class Embedder(TransformerMixin, BaseEstimator):
         return EmbedSettings(
             poolings=(self.pooling,),  # type: ignore[arg-type]  # checked by EmbedSettings
             max_length=self.max_length,
+            long=self.long,  # type: ignore[arg-type]
             precision=self.precision,  # type: ignore[arg-type]
             device=self.device,
             backend=self.backend,  # type: ignore[arg-type]
@@ -151,11 +158,22 @@ class Embedder(TransformerMixin, BaseEstimator):
 
 
 def check_texts(X: Iterable[str]) -> list[str]:
-    """Texts as a list. Raises `TypeError` for a bare string, and names the first row that is not a string."""
+    """Texts as a list.
+
+    Raises `TypeError` for a bare string and for a row that is not one, `DataError` for one that has no UTF-8 form;
+    the first such row is named.
+    """
     if isinstance(X, str | bytes):
         raise TypeError("X is one string; pass a list of texts: [text].")
     texts = list(X)
     for i, text in enumerate(texts):
         if not isinstance(text, str):
             raise TypeError(f"Row {i} of X is {text!r} ({type(text).__name__}); every row must be a string.")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"Row {i} of X is not Unicode: half a surrogate pair, {text[error.start]!r}, at character "
+                f"{error.start + 1}. Remove it, or decode the text again."
+            ) from error
     return texts

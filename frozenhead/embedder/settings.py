@@ -12,6 +12,7 @@ from frozenhead.cache import Space
 from frozenhead.embedder.checkpoint import Checkpoint
 from frozenhead.embedder.hardware import BACKENDS, PRECISIONS, Arithmetic, Backend, Precision, choose_arithmetic
 from frozenhead.embedder.pooling import POOLINGS, Pooling
+from frozenhead.embedder.windows import LONGS, SHORTEST_WINDOW, Long
 from frozenhead.errors import UsageError
 
 _DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]+)?")
@@ -26,6 +27,8 @@ class EmbedSettings:
     poolings : tuple of {"pooler", "cls", "mean", "max"}
     max_length : int, optional
         Tokens kept, [CLS] and [SEP] included; default the encoder's own limit.
+    long : {"cut", "windows"}
+        What becomes of longer texts: cut, or read in overlapping windows; see `windows.py`.
     precision : {"auto", "fp32", "bf16", "fp16"}
         Class of the arithmetic; `auto` is bf16 where the hardware multiplies it natively, else fp32.
     device : str
@@ -36,6 +39,7 @@ class EmbedSettings:
 
     poolings: tuple[Pooling, ...] = ("pooler",)
     max_length: int | None = None
+    long: Long = "cut"
     precision: Literal["auto"] | Precision = "auto"
     device: str = "auto"
     backend: Literal["auto"] | Backend = "auto"
@@ -46,6 +50,8 @@ class EmbedSettings:
             raise UsageError(f"Pooling {', '.join(map(repr, wrong)) or 'none'}: choose from {', '.join(POOLINGS)}.")
         if len(set(self.poolings)) != len(self.poolings):
             raise UsageError(f"A pooling stands twice in {','.join(self.poolings)}.")
+        if self.long not in LONGS:
+            raise UsageError(f"Long texts {self.long!r}: choose {' or '.join(LONGS)}.")
         if self.precision not in ("auto", *PRECISIONS):
             raise UsageError(f"Precision {self.precision!r}: choose auto, {', '.join(PRECISIONS)}.")
         if self.backend not in ("auto", *BACKENDS):
@@ -70,6 +76,10 @@ def decide(settings: EmbedSettings, checkpoint: Checkpoint) -> EmbedSettings:
     for pooling in settings.poolings:
         checkpoint.check_pooling(pooling)
     max_length = checkpoint.max_length if settings.max_length is None else settings.max_length
+    if settings.long == "windows" and max_length < SHORTEST_WINDOW:
+        raise UsageError(
+            f"max_length is {max_length}; windows need at least {SHORTEST_WINDOW} tokens. Raise it, or cut long texts."
+        )
     return dataclasses.replace(
         settings, max_length=checkpoint.check_length(max_length), precision=settings.arithmetic.precision
     )
@@ -87,6 +97,7 @@ def space_of(checkpoint: Checkpoint, pooling: Pooling, settings: EmbedSettings) 
         dim=checkpoint.dim,
         precision=decided.precision,
         dtype="float32" if decided.precision == "fp32" else "float16",
+        long=decided.long,
     )
 
 
@@ -95,6 +106,7 @@ def settings_of(space: Space, *, device: str = "auto") -> EmbedSettings:
     return EmbedSettings(
         poolings=(space.pooling,),  # type: ignore[arg-type]  # checked by EmbedSettings
         max_length=space.max_length,
+        long=space.long,
         precision=space.precision,
         device=device,
     )

@@ -1,49 +1,129 @@
-"""Texts -> token ids, cut at the length a space keeps, with the count before the cut."""
+"""Texts -> token ids, cut at the length a space keeps or laid out in windows of it, with the count of all tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-# Texts given to the tokenizer at once. It cannot be interrupted: 16,384 long ones kept Ctrl-C waiting for 30 s.
-TOKENIZED_AT_ONCE = 256
+from frozenhead.embedder.windows import Long, overlap
+from frozenhead.errors import EncoderUnfit
+
+# Given to the tokenizer at once. It cannot be interrupted, and takes 8 s and 1.3 GB for a text of 10 MB; so Ctrl-C
+# waits for one such text, or for a second.
+_TEXTS_AT_ONCE = 256
+_CHARACTERS_AT_ONCE = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenRows:
-    """Tokenised texts.
+    """Tokenised texts: m rows of n texts. A text has one row, but for those that are read in windows.
 
     Attributes
     ----------
-    rows : list of dict
-        For each text the model's inputs as lists of int, truncated to `max_length`.
+    rows : list of dict (m,)
+        The model's inputs as lists of int, at most `max_length` long.
+    texts : int array (m,)
+        Which text each row is of; never falls.
+    content : int32 array (m,)
+        Tokens of each row, special tokens left out.
+    lengths : int32 array (m,)
+        Tokens of each row.
     counts : int32 array (n,)
-        Tokens before truncation, special tokens included.
-    lengths : int32 array (n,)
-        Tokens after truncation.
+        Tokens of each text before it is cut or laid out, special tokens included.
     """
 
     rows: list[dict[str, list[int]]]
-    counts: NDArray[np.int32]
+    texts: NDArray[np.intp]
+    content: NDArray[np.int32]
     lengths: NDArray[np.int32]
+    counts: NDArray[np.int32]
 
 
-def tokenize(tokenizer: Any, texts: Sequence[str], *, max_length: int) -> TokenRows:
-    """Token ids of each text, cut at `max_length`, and how many tokens there were before the cut."""
+def tokenize(tokenizer: Any, texts: Sequence[str], *, max_length: int, long: Long = "cut") -> TokenRows:
+    """Token ids of each text, cut at `max_length` or in windows of it, and how many tokens there were.
+
+    Raises
+    ------
+    EncoderUnfit
+        A tokenizer of the slow kind cannot lay out windows.
+    """
+    if not tokenizer.is_fast and long == "windows":
+        raise EncoderUnfit(
+            "This checkpoint's tokenizer cannot lay out windows: it has no fast form (tokenizer.json).\n"
+            "Leave --long windows out, or take another encoder."
+        )
     rows: list[dict[str, list[int]]] = []
-    counts = np.zeros(len(texts), np.int32)
-    for start in range(0, len(texts), TOKENIZED_AT_ONCE):
-        part = list(texts[start : start + TOKENIZED_AT_ONCE])
-        whole = tokenizer(part, padding=False, truncation=False, verbose=False)
-        counts[start : start + len(part)] = [len(ids) for ids in whole["input_ids"]]
-        rows += [{name: whole[name][i] for name in whole} for i in range(len(part))]
-        long = np.flatnonzero(counts[start : start + len(part)] > max_length)
-        if len(long):
-            # The tokenizer knows how to cut: [SEP] stays, and some models cut on the left.
-            cut = tokenizer([part[i] for i in long], padding=False, truncation=True, max_length=max_length)
-            for j, i in enumerate(long):
-                rows[start + i] = {name: cut[name][j] for name in cut}
+    of: list[NDArray[np.intp]] = []
+    counts: list[NDArray[np.int32]] = []
+    for part in text_parts(texts, most=_TEXTS_AT_ONCE, characters=_CHARACTERS_AT_ONCE):
+        if tokenizer.is_fast:
+            new, texts_of, counted = _laid_out(tokenizer, list(texts[part]), max_length=max_length, long=long)
+        else:
+            new, texts_of, counted = _cut_slowly(tokenizer, list(texts[part]), max_length=max_length)
+        rows += new
+        of.append(texts_of + part.start)
+        counts.append(counted)
     lengths = np.array([len(row["input_ids"]) for row in rows], np.int32)
-    return TokenRows(rows=rows, counts=counts, lengths=lengths)
+    return TokenRows(
+        rows=rows,
+        texts=np.concatenate([np.zeros(0, np.intp), *of]),
+        content=lengths - np.int32(tokenizer.num_special_tokens_to_add()),
+        lengths=lengths,
+        counts=np.concatenate([np.zeros(0, np.int32), *counts]),
+    )
+
+
+def count_tokens(
+    tokenizer: Any, texts: Sequence[str], *, progress: Callable[[int, int], None] | None = None
+) -> NDArray[np.int32]:
+    """Tokens of each text (n,), special tokens included; `progress` is told (texts counted, texts in all)."""
+    counts = np.zeros(len(texts), np.int32)
+    for part in text_parts(texts, most=_TEXTS_AT_ONCE, characters=_CHARACTERS_AT_ONCE):
+        whole = tokenizer(
+            list(texts[part]), truncation=False, return_attention_mask=False, return_token_type_ids=False, verbose=False
+        )
+        counts[part] = [len(ids) for ids in whole["input_ids"]]
+        if progress:
+            progress(part.stop, len(texts))
+    return counts
+
+
+def text_parts(texts: Sequence[str], *, most: int, characters: int) -> Iterator[slice]:
+    """Consecutive parts of at most `most` texts and `characters` characters; a longer text is a part alone."""
+    start = held = 0
+    for i, text in enumerate(texts):
+        if i > start and (i - start == most or held + len(text) > characters):
+            yield slice(start, i)
+            start, held = i, 0
+        held += len(text)
+    if start < len(texts):
+        yield slice(start, len(texts))
+
+
+_Part = tuple[list[dict[str, list[int]]], NDArray[np.intp], NDArray[np.int32]]
+"""Rows (m,), their texts (m,), and the token counts (n,) of some texts."""
+
+
+def _laid_out(tokenizer: Any, texts: list[str], *, max_length: int, long: Long) -> _Part:
+    """What the tokenizer cuts off it can return as further rows: one pass gives rows and counts."""
+    special = tokenizer.num_special_tokens_to_add()
+    shared = overlap(max_length - special) if long == "windows" else 0
+    table = tokenizer(
+        texts, padding=False, truncation=True, max_length=max_length, stride=shared, return_overflowing_tokens=True
+    )
+    of = np.array(table.pop("overflow_to_sample_mapping"), np.intp)  # (m,)
+    content = np.array([len(ids) - special for ids in table["input_ids"]])
+    counts = np.bincount(of, content - shared) + shared + special  # (n,)  each row but a text's first repeats `shared`
+    # The first row of a text is the text cut: [SEP] stays, and some tokenizers cut on the left.
+    kept = np.arange(len(of)) if long == "windows" else np.flatnonzero(np.diff(of, prepend=-1))
+    return [{name: table[name][i] for name in table} for i in kept], of[kept], counts.astype(np.int32)
+
+
+def _cut_slowly(tokenizer: Any, texts: list[str], *, max_length: int) -> _Part:
+    """A tokenizer written in Python does not return what it cuts off: it is asked twice."""
+    whole = tokenizer(texts, padding=False, truncation=False, verbose=False)
+    cut = tokenizer(texts, padding=False, truncation=True, max_length=max_length)
+    rows = [{name: cut[name][i] for name in cut} for i in range(len(texts))]
+    return rows, np.arange(len(texts)), np.array([len(ids) for ids in whole["input_ids"]], np.int32)
