@@ -4,8 +4,10 @@ from frozenhead.embedder.checkpoint import Checkpoint
 from frozenhead.embedder.compute import Embedded, embed_texts
 from frozenhead.embedder.estimator import Embedder
 from frozenhead.embedder.finding import find_checkpoint
+from frozenhead.embedder.lengths import shortest_length, special_tokens, token_counts
 from frozenhead.embedder.pooling import POOLINGS
 from frozenhead.embedder.settings import EmbedSettings, decide, settings_of, space_of
+from frozenhead.embedder.windows import count_windows
 
 __all__ = [
     "POOLINGS",
@@ -13,9 +15,13 @@ __all__ = [
     "EmbedSettings",
     "Embedded",
     "Embedder",
+    "count_windows",
     "decide",
     "embed_texts",
     "find_checkpoint",
     "settings_of",
+    "shortest_length",
     "space_of",
+    "special_tokens",
+    "token_counts",
 ]
