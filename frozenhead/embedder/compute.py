@@ -170,7 +170,7 @@ class _Work:
                 if len(tokens.rows) > len(chunk):
                     batches.sort(key=min)  # in the order of the texts: each is complete, and kept, as soon as can be
                 for batch in batches:
-                    rows, vectors = means.add(batch, self.encoder.encode([tokens.rows[i] for i in batch]))
+                    rows, vectors = means.add(batch, self.encoder.start([tokens.rows[i] for i in batch])())
                     for p, writer in writers.items():
                         self._add(writer, chunk[rows], ~self.present[p][chunk[rows]], vectors[p], tokens.counts[rows])
                     done += len(rows)
