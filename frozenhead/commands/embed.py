@@ -117,7 +117,7 @@ def _feature_names(options: EmbedOptions, checkpoint: Checkpoint, run: Run | Non
         if name in there and there[name]["space"] != space.id:
             windows = "-windows" if space.long == "windows" else ""
             raise UsageError(
-                f"{name} in {options.out} is another space: it has {_length(there[name]['identity'])}, "
+                f"{name} in {options.out} is another space: it has max_length {_length(there[name]['identity'])}, "
                 f"this one {_length(space.to_dict())}{_other_files(there[name], space.to_dict())}.\n"
                 f"Keep both with --name {checkpoint.name}-{space.max_length}{windows}, or start anew with --overwrite."
             )
@@ -126,7 +126,7 @@ def _feature_names(options: EmbedOptions, checkpoint: Checkpoint, run: Run | Non
 
 
 def _length(identity: dict[str, Any]) -> str:
-    return f"max_length {identity['max_length']}{' in windows' if identity.get('long') == 'windows' else ''}"
+    return f"{identity['max_length']}{' in windows' if identity.get('long') == 'windows' else ''}"
 
 
 def _other_files(record: dict[str, Any], fields: dict[str, Any]) -> str:
