@@ -44,6 +44,9 @@ class Arithmetic:
     precision: Precision
     reason: str
 
+    def __str__(self) -> str:
+        return f"{self.precision} with {self.backend} on {self.device} ({self.reason})"
+
 
 def choose_arithmetic(*, device: str = "auto", backend: str = "auto", precision: str = "auto") -> Arithmetic:
     """What to compute with, everything left to `auto` decided by this machine.

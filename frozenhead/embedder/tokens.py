@@ -12,8 +12,10 @@ from frozenhead.errors import EncoderUnfit
 
 # Given to the tokenizer at once. It cannot be interrupted, and takes 8 s and 1.3 GB for a text of 10 MB; so Ctrl-C
 # waits for one such text, or for a second.
-_TEXTS_AT_ONCE = 256
-_CHARACTERS_AT_ONCE = 2**20
+TEXTS_AT_ONCE = 256
+CHARACTERS_AT_ONCE = 2**20
+
+_NONE = np.zeros(0, np.int32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,29 +51,22 @@ def tokenize(tokenizer: Any, texts: Sequence[str], *, max_length: int, long: Lon
     EncoderUnfit
         A tokenizer of the slow kind cannot lay out windows.
     """
-    if not tokenizer.is_fast and long == "windows":
-        raise EncoderUnfit(
-            "This checkpoint's tokenizer cannot lay out windows: it has no fast form (tokenizer.json).\n"
-            "Leave --long windows out, or take another encoder."
-        )
-    rows: list[dict[str, list[int]]] = []
-    of: list[NDArray[np.intp]] = []
-    counts: list[NDArray[np.int32]] = []
-    for part in text_parts(texts, most=_TEXTS_AT_ONCE, characters=_CHARACTERS_AT_ONCE):
-        if tokenizer.is_fast:
-            new, texts_of, counted = _laid_out(tokenizer, list(texts[part]), max_length=max_length, long=long)
-        else:
-            new, texts_of, counted = _cut_slowly(tokenizer, list(texts[part]), max_length=max_length)
-        rows += new
-        of.append(texts_of + part.start)
-        counts.append(counted)
-    lengths = np.array([len(row["input_ids"]) for row in rows], np.int32)
+    lay_out = _laid_out if tokenizer.is_fast else _cut_slowly
+    parts = [list(texts[part]) for part in text_parts(texts)]
+    return join_rows([lay_out(tokenizer, part, max_length=max_length, long=long) for part in parts])
+
+
+def join_rows(parts: Sequence[TokenRows]) -> TokenRows:
+    """Tokenised texts one after the other."""
+    starts = np.cumsum([0, *(len(part.counts) for part in parts)])
     return TokenRows(
-        rows=rows,
-        texts=np.concatenate([np.zeros(0, np.intp), *of]),
-        content=lengths - np.int32(tokenizer.num_special_tokens_to_add()),
-        lengths=lengths,
-        counts=np.concatenate([np.zeros(0, np.int32), *counts]),
+        rows=[row for part in parts for row in part.rows],
+        texts=np.concatenate(
+            [np.zeros(0, np.intp), *(part.texts + start for part, start in zip(parts, starts, strict=False))]
+        ),
+        content=np.concatenate([_NONE, *(part.content for part in parts)]),
+        lengths=np.concatenate([_NONE, *(part.lengths for part in parts)]),
+        counts=np.concatenate([_NONE, *(part.counts for part in parts)]),
     )
 
 
@@ -80,7 +75,7 @@ def count_tokens(
 ) -> NDArray[np.int32]:
     """Tokens of each text (n,), special tokens included; `progress` is told (texts counted, texts in all)."""
     counts = np.zeros(len(texts), np.int32)
-    for part in text_parts(texts, most=_TEXTS_AT_ONCE, characters=_CHARACTERS_AT_ONCE):
+    for part in text_parts(texts):
         whole = tokenizer(
             list(texts[part]), truncation=False, return_attention_mask=False, return_token_type_ids=False, verbose=False
         )
@@ -90,7 +85,9 @@ def count_tokens(
     return counts
 
 
-def text_parts(texts: Sequence[str], *, most: int, characters: int) -> Iterator[slice]:
+def text_parts(
+    texts: Sequence[str], *, most: int = TEXTS_AT_ONCE, characters: int = CHARACTERS_AT_ONCE
+) -> Iterator[slice]:
     """Consecutive parts of at most `most` texts and `characters` characters; a longer text is a part alone."""
     start = held = 0
     for i, text in enumerate(texts):
@@ -102,11 +99,7 @@ def text_parts(texts: Sequence[str], *, most: int, characters: int) -> Iterator[
         yield slice(start, len(texts))
 
 
-_Part = tuple[list[dict[str, list[int]]], NDArray[np.intp], NDArray[np.int32]]
-"""Rows (m,), their texts (m,), and the token counts (n,) of some texts."""
-
-
-def _laid_out(tokenizer: Any, texts: list[str], *, max_length: int, long: Long) -> _Part:
+def _laid_out(tokenizer: Any, texts: list[str], *, max_length: int, long: Long) -> TokenRows:
     """What the tokenizer cuts off it can return as further rows: one pass gives rows and counts."""
     special = tokenizer.num_special_tokens_to_add()
     shared = overlap(max_length - special) if long == "windows" else 0
@@ -114,16 +107,34 @@ def _laid_out(tokenizer: Any, texts: list[str], *, max_length: int, long: Long) 
         texts, padding=False, truncation=True, max_length=max_length, stride=shared, return_overflowing_tokens=True
     )
     of = np.array(table.pop("overflow_to_sample_mapping"), np.intp)  # (m,)
-    content = np.array([len(ids) - special for ids in table["input_ids"]])
+    lengths = np.array([len(ids) for ids in table["input_ids"]], np.int32)  # (m,)
+    content = lengths - np.int32(special)
     counts = np.bincount(of, content - shared) + shared + special  # (n,)  each row but a text's first repeats `shared`
     # The first row of a text is the text cut: [SEP] stays, and some tokenizers cut on the left.
     kept = np.arange(len(of)) if long == "windows" else np.flatnonzero(np.diff(of, prepend=-1))
-    return [{name: table[name][i] for name in table} for i in kept], of[kept], counts.astype(np.int32)
+    return TokenRows(
+        rows=[{name: table[name][i] for name in table} for i in kept],
+        texts=of[kept],
+        content=content[kept],
+        lengths=lengths[kept],
+        counts=counts.astype(np.int32),
+    )
 
 
-def _cut_slowly(tokenizer: Any, texts: list[str], *, max_length: int) -> _Part:
+def _cut_slowly(tokenizer: Any, texts: list[str], *, max_length: int, long: Long) -> TokenRows:
     """A tokenizer written in Python does not return what it cuts off: it is asked twice."""
+    if long == "windows":
+        raise EncoderUnfit(
+            "This checkpoint's tokenizer cannot lay out windows: it has no fast form (tokenizer.json).\n"
+            "Leave --long windows out, or take another encoder."
+        )
     whole = tokenizer(texts, padding=False, truncation=False, verbose=False)
     cut = tokenizer(texts, padding=False, truncation=True, max_length=max_length)
-    rows = [{name: cut[name][i] for name in cut} for i in range(len(texts))]
-    return rows, np.arange(len(texts)), np.array([len(ids) for ids in whole["input_ids"]], np.int32)
+    lengths = np.array([len(ids) for ids in cut["input_ids"]], np.int32)
+    return TokenRows(
+        rows=[{name: cut[name][i] for name in cut} for i in range(len(texts))],
+        texts=np.arange(len(texts)),
+        content=lengths - np.int32(tokenizer.num_special_tokens_to_add()),
+        lengths=lengths,
+        counts=np.array([len(ids) for ids in whole["input_ids"]], np.int32),
+    )

@@ -11,7 +11,15 @@ import torch
 from numpy.typing import NDArray
 
 from frozenhead.cache import ShardWriter, VectorCache
-from frozenhead.embedder import POOLINGS, Checkpoint, EmbedSettings, embed_texts, find_checkpoint, torch_backend
+from frozenhead.embedder import (
+    POOLINGS,
+    Checkpoint,
+    EmbedSettings,
+    Listener,
+    embed_texts,
+    find_checkpoint,
+    torch_backend,
+)
 from frozenhead.embedder.encoder import Encoder
 from frozenhead.embedder.plain import PlainEncoder
 from frozenhead.embedder.torch_backend import TorchBackend
@@ -31,6 +39,24 @@ def checkpoint(tiny_folder: Path) -> Checkpoint:
 @pytest.fixture
 def cache(tmp_path: Path) -> VectorCache:
     return VectorCache(tmp_path / "cache")
+
+
+class Told(Listener):
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.start: tuple[int, int] | None = None
+        self.seen: list[tuple[int, int]] = []
+        self.notes: list[str] = []
+
+    def started(self, cached: int, distinct: int) -> None:
+        self.start = (cached, distinct)
+
+    def progress(self, done: int, total: int) -> None:
+        self.seen.append((done, total))
+
+    def note(self, line: str) -> None:
+        self.notes.append(line)
 
 
 def vectors(cache: VectorCache, embedded: Any, pooling: Any) -> NDArray[np.float32]:
@@ -95,7 +121,7 @@ def test_a_second_run_needs_no_encoder_and_gives_the_same_bits(checkpoint: Check
     cold = embed_texts(checkpoint, TEXTS, settings=settings, cache=cache)
     fresh = VectorCache(cache.folder)
     warm = embed_texts(checkpoint, TEXTS, settings=settings, cache=fresh, encoder=forbidden)
-    assert (warm.cached, warm.computed, warm.device) == (5, 0, None)
+    assert (warm.cached, warm.computed, warm.arithmetic) == (5, 0, None)
     np.testing.assert_array_equal(warm.tokens, cold.tokens)
     np.testing.assert_array_equal(vectors(fresh, warm, "mean"), vectors(cache, cold, "mean"))
 
@@ -175,17 +201,18 @@ def test_what_was_encoded_before_a_stop_is_kept(
     monkeypatch.setattr(torch_backend, "CPU_TOKEN_BUDGET", 1)  # a batch per text
     settings = EmbedSettings(device="cpu")
 
-    def stop(done: int, total: int) -> None:
-        if done == after:
-            raise KeyboardInterrupt
+    calls = count_forward_rows(monkeypatch)
+
+    class Stopping(Listener):
+        def progress(self, done: int, total: int) -> None:
+            if len(calls) == after:
+                raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        embed_texts(checkpoint, TEXTS, settings=settings, cache=cache, progress=stop)
-    told: list[tuple[int, int]] = []
-    resumed = embed_texts(
-        checkpoint, TEXTS, settings=settings, cache=cache, started=lambda cached, total: told.append((cached, total))
-    )
-    assert told == [(after, 5)]
+        embed_texts(checkpoint, TEXTS, settings=settings, cache=cache, listener=Stopping())
+    told = Told()
+    resumed = embed_texts(checkpoint, TEXTS, settings=settings, cache=cache, listener=told)
+    assert told.start == (after, 5)
     assert resumed.computed == 5 - after
     np.testing.assert_allclose(
         vectors(cache, resumed, "pooler"), one_by_one(checkpoint, TEXTS, "pooler", 64), atol=TOLERANCE, rtol=0
@@ -193,12 +220,11 @@ def test_what_was_encoded_before_a_stop_is_kept(
 
 
 def test_progress_ends_at_all_texts_to_do(checkpoint: Checkpoint, cache: VectorCache) -> None:
-    seen: list[tuple[int, int]] = []
-    embed_texts(
-        checkpoint, TEXTS, settings=EmbedSettings(device="cpu"), cache=cache, progress=lambda d, t: seen.append((d, t))
-    )
-    assert seen[0] == (0, 5)
-    assert seen[-1] == (5, 5)
+    told = Told()
+    embed_texts(checkpoint, TEXTS, settings=EmbedSettings(device="cpu"), cache=cache, listener=told)
+    assert told.seen[0] == (0, 5)
+    assert told.seen == sorted(told.seen)
+    assert told.seen[-1] == (5, 5)
 
 
 def test_tokens_are_counted_before_the_cut(checkpoint: Checkpoint, cache: VectorCache) -> None:

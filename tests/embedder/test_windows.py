@@ -1,6 +1,7 @@
 """Windows: which tokens they hold, and that a text's vector is the weighted mean of what each gives alone."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from frozenhead.embedder import (
     Checkpoint,
     Embedder,
     EmbedSettings,
+    Listener,
     count_windows,
     embed_texts,
     find_checkpoint,
@@ -25,6 +27,7 @@ from frozenhead.embedder import (
     torch_backend,
 )
 from frozenhead.embedder.plain import PlainEncoder
+from frozenhead.embedder.tokens import text_parts
 from frozenhead.embedder.windows import WindowMeans
 from frozenhead.errors import UsageError
 from tests.conftest import WORDS
@@ -94,13 +97,14 @@ def test_texts_that_fit_have_the_bits_of_a_space_that_cuts(checkpoint: Checkpoin
 
 
 @pytest.mark.parametrize("budget", [1, 40, 4096])
-@pytest.mark.parametrize("characters", [1, 300])
+@pytest.mark.parametrize("tokens", [1, 100])
 def test_neither_batches_nor_chunks_change_vectors(
-    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, budget: int, characters: int
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, budget: int, tokens: int
 ) -> None:
     expected = embedded(tmp_path, checkpoint, [*LONG, *SHORT])
     monkeypatch.setattr(torch_backend, "CPU_TOKEN_BUDGET", budget)
-    monkeypatch.setattr("frozenhead.embedder.compute.CHUNK_CHARACTERS", characters)
+    monkeypatch.setattr("frozenhead.embedder.compute.CHUNK_TOKENS", tokens)
+    monkeypatch.setattr("frozenhead.embedder.compute.text_parts", partial(text_parts, most=1))
     np.testing.assert_allclose(embedded(tmp_path, checkpoint, [*LONG, *SHORT]), expected, atol=TOLERANCE, rtol=0)
 
 
@@ -119,14 +123,16 @@ def test_a_stop_keeps_the_texts_whose_windows_were_all_computed(
     settings = EmbedSettings(max_length=12, long="windows", precision="fp32", device="cpu")
     cache = VectorCache(tmp_path / "cache")
 
-    def stop(done: int, total: int) -> None:
-        if done == 2:
-            raise KeyboardInterrupt
+    class Impatient(Listener):
+        def progress(self, done: int, total: int) -> None:
+            if done >= 2:
+                raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        embed_texts(checkpoint, LONG, settings=settings, cache=cache, progress=stop)
+        embed_texts(checkpoint, LONG, settings=settings, cache=cache, listener=Impatient())
     resumed = embed_texts(checkpoint, LONG, settings=settings, cache=cache)
-    assert (resumed.cached, resumed.computed) == (2, 2)
+    assert resumed.cached in (2, 3)  # of what was under way the third may have come; the last has 25 windows
+    assert resumed.computed == 4 - resumed.cached
     expected = embedded(tmp_path, checkpoint, LONG)
     np.testing.assert_allclose(
         np.asarray(resumed.stores["pooler"].lookup(resumed.keys).vectors), expected, atol=TOLERANCE, rtol=0

@@ -21,7 +21,8 @@ from frozenhead.cache import ShardWriter, Space, SpaceStore, VectorCache, text_k
 from frozenhead.cache.keys import Keys
 from frozenhead.embedder import Checkpoint, EmbedSettings, embed_texts, space_of
 from frozenhead.embedder.compute import Embedded
-from frozenhead.embedder.encoder import Encoder, Running
+from frozenhead.embedder.encoder import Encoder, Running, Vectors
+from frozenhead.embedder.hardware import choose_arithmetic
 from frozenhead.embedder.tokens import TokenRows
 from frozenhead.files import write_json
 
@@ -65,6 +66,7 @@ class FakeEncoder:
     """What `embed_texts` needs of an `Encoder`. `computed` is told the keys of every batch."""
 
     checkpoint = CHECKPOINT
+    arithmetic = choose_arithmetic(device="cpu", backend="torch", precision="fp32")
     device = "cpu"
     token_budget = BATCH_ROWS  # every text is one token long
 
@@ -79,8 +81,12 @@ class FakeEncoder:
 
     def start(self, rows: Sequence[dict[str, list[int]]]) -> Running:
         keys = np.array([row["input_ids"] for row in rows], np.uint8)
-        self._computed(keys)
-        return lambda: {"pooler": vectors_of(keys)}
+
+        def running() -> Vectors:
+            self._computed(keys)
+            return {"pooler": vectors_of(keys)}
+
+        return running
 
 
 def no_one(keys: Keys) -> None:
