@@ -154,9 +154,17 @@ def embed(
         bool | None, typer.Option("--normalize/--no-normalize", help="Scale vectors to length 1.  [default: no]")
     ] = None,
     max_length: Annotated[
-        int | None,
-        typer.Option("--max-length", help="Tokens kept, [CLS] and [SEP] included.  [default: the encoder's limit]"),
+        str | None,
+        typer.Option(
+            "--max-length",
+            metavar="N|auto",
+            help="Tokens kept, [CLS] and [SEP] included; auto: the shortest power of two that cuts under 1 % of the "
+            "texts.  [default: the encoder's limit]",
+        ),
     ] = None,
+    long: Annotated[
+        str, typer.Option("--long", help="Longer texts: cut, or windows, which overlap and are averaged.")
+    ] = "cut",
     precision: Annotated[str | None, typer.Option("--precision", help="auto or fp32.  [default: auto]")] = None,
     backend: Annotated[str, typer.Option("--backend", help="auto or torch.")] = "auto",
     device: Device = "auto",
@@ -186,7 +194,7 @@ def embed(
             "split_column": split_column, "val": val, "test": test, "group_duplicates": group_duplicates,
             "format": file_format, "encoding": encoding, "delimiter": delimiter,
         },
-        cache_dir=cache_dir, overwrite=overwrite, dry_run=dry_run, command=_command_line(),
+        cache_dir=cache_dir, overwrite=overwrite, dry_run=dry_run, long=long, command=_command_line(),
     )  # fmt: skip
     result = run_embed(options, TerminalVoice(quiet=quiet))
     if as_json:

@@ -19,7 +19,8 @@ from rich.text import Text
 from frozenhead.commands.voice import Advance
 from frozenhead.labels import shown
 
-SHOWN_CLASSES = 10  # more than these have their weights and truncation in the report
+SHOWN_CLASSES = 10  # more than these have their weights in the report
+WORST_CLASSES = 5  # of more classes than that, those cut most often
 PIPE_WIDTH = 120  # columns of a table that goes into a file or pipe
 
 
@@ -151,17 +152,27 @@ def corpus_lines(result: Mapping[str, Any]) -> list[str]:
 
 
 def feature_lines(feature: str, facts: Mapping[str, Any]) -> list[str]:
-    """One feature set: its size, and how many texts of each class were cut."""
-    cut = facts["truncation"]
-    if not cut["truncated"]:
-        return [f"{feature}: {facts['dim']} numbers per text; no text is longer than {facts['max_length']} tokens"]
+    """One feature set: its size, and how many texts of each class were cut, or read in windows."""
+    return [f"{feature}: {facts['dim']} numbers per text; {_long_texts(facts['truncation'])}"]
+
+
+def _long_texts(facts: Mapping[str, Any]) -> str:
+    """What became of the texts beyond the length; of many classes the worst are named."""
+    windows = "windowed" in facts
+    number, share = ("windowed", "windowed_share") if windows else ("truncated", "share")
+    if not facts[number]:
+        return f"no text is longer than {facts['max_length']} tokens"
+    fate = f"read in {facts['windows']:,} windows" if windows else "cut"
     line = (
-        f"{feature}: {facts['dim']} numbers per text; {cut['truncated']:,} texts ({cut['share']:.1%}) "
-        f"are longer than {facts['max_length']} tokens and were cut"
+        f"{facts[number]:,} of {facts['rows']:,} texts ({facts[share]:.1%}) "
+        f"are longer than {facts['max_length']} tokens and were {fate}"
     )
-    if len(cut["per_class"]) <= SHOWN_CLASSES:
-        line += ": " + ", ".join(f"{shown(label)} {part['share']:.1%}" for label, part in cut["per_class"].items())
-    return [line]
+    classes = list(facts["per_class"].items())
+    many = len(classes) > SHOWN_CLASSES
+    if many:
+        classes = sorted(classes, key=lambda item: -item[1][share])[:WORST_CLASSES]
+    parts = ", ".join(f"{shown(label)} {part[share]:.1%}" for label, part in classes)
+    return f"{line}{', most of' if many else ':'} {parts}" if parts else line
 
 
 def verdict_lines(result: Mapping[str, Any]) -> list[str]:

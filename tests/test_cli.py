@@ -340,3 +340,48 @@ def test_a_signal_lost_in_a_destructor_is_raised_again() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=15)
     assert done.returncode == 143, done.stderr
+
+
+def test_long_texts_from_the_command_line(frozenhead: Command, embed: Command, table: Path, tmp_path: Path) -> None:
+    done = embed(table, "--max-length", "8", "--long", "windows")
+    assert done.returncode == 0, done.stderr
+    assert re.search(
+        r"texts \(.*%\) are longer than 8 tokens and were read in \d+ windows: ham .*%, spam .*%", done.stdout
+    )
+    assert frozenhead("fit", tmp_path / "run", "--head", "softmax").returncode == 0
+    assert re.search(r"tokens of tiny-bert and were read in \d+ windows", frozenhead("report", tmp_path / "run").stdout)
+    assert frozenhead("verify", tmp_path / "run", "--steps", 3, "--sample", 5, "--device", "cpu").returncode == 0
+
+    chosen = embed(table, "--max-length", "auto", "--name", "auto", "--json")
+    assert chosen.returncode == 0, chosen.stderr
+    assert re.search(r"^max length 16: cuts 0\.0% of texts, 0 of 120 \(8 would cut .*%\)$", chosen.stderr, re.MULTILINE)
+    assert json.loads(chosen.stdout)["features"]["auto.pooler"]["max_length"] == 16
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--max-length", "atuo"], "--max-length is 'atuo'; give a number of tokens, or auto"),
+        (["--max-length", "1000"], "takes 3 to 64 tokens"),
+        (["--long", "window"], "choose cut or windows"),
+        (["--long", "windows", "--max-length", "7"], "windows need at least 8 tokens"),
+    ],
+)
+def test_lengths_that_cannot_be_are_wrong_usage(embed: Command, table: Path, words: list[str], said: str) -> None:
+    done = embed(table, *words)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_half_a_surrogate_pair_is_bad_data_wherever_it_stands(
+    frozenhead: Command, embed: Command, table: Path, tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('{"text": "fine", "label": "ham"}\n{"text": "\\ud800 x", "label": "spam"}\n')
+    assert embed(table).returncode == 0
+    assert frozenhead("fit", tmp_path / "run", "--head", "softmax").returncode == 0
+    for done in (embed(bad), embed(table, "--test", bad), frozenhead("predict", tmp_path / "run", bad)):
+        assert done.returncode == 3
+        assert "line 2 (row 2)" in done.stderr
+        assert "surrogate" in done.stderr

@@ -15,8 +15,9 @@ EXPORTS = {
         "default_folder", "distinct_keys", "text_keys",
     ],
     "frozenhead.embedder": [
-        "POOLINGS", "Arithmetic", "Checkpoint", "EmbedSettings", "Embedded", "Embedder", "Listener", "decide",
-        "embed_texts", "find_checkpoint", "follow_folder", "settings_of", "space_of",
+        "POOLINGS", "Arithmetic", "Checkpoint", "EmbedSettings", "Embedded", "Embedder", "Listener", "count_windows",
+        "decide", "embed_texts", "find_checkpoint", "follow_folder", "settings_of", "shortest_length", "space_of",
+        "special_tokens", "token_counts",
     ],
     "frozenhead.heads": [
         "HEADS", "DenseHead", "Head", "LogisticHead", "MajorityHead", "SoftmaxHead", "TfidfHead", "Trainer",

@@ -42,6 +42,8 @@ class Space:
         Whether vectors are scaled to length 1.
     precision : {"fp32", "bf16", "fp16"}
         Class of the arithmetic.
+    long : {"cut", "windows"}
+        What becomes of longer texts: cut, or read in windows of `max_length` tokens whose vectors are averaged.
     dtype : {"float32", "float16"}
         How vectors are stored.
     dim : int
@@ -61,6 +63,7 @@ class Space:
     normalize: bool = False
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     dtype: StoredDtype = "float32"
+    long: Literal["cut", "windows"] = "cut"
     numbers_format: int = NUMBERS_FORMAT
 
     def __post_init__(self) -> None:
@@ -79,7 +82,10 @@ class Space:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain values, as they stand in `space.json`."""
-        return {**dataclasses.asdict(self), "files": dict(self.files)}
+        fields = {**dataclasses.asdict(self), "files": dict(self.files)}
+        if self.long == "cut":
+            del fields["long"]  # spaces that are older than the field keep their ids
+        return fields
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "Space":
@@ -88,7 +94,7 @@ class Space:
 
     def difference(self, other: "Space") -> str:
         """The fields in which two spaces differ, for people: `max_length 25 instead of 128`."""
-        mine, theirs = self.to_dict(), other.to_dict()
+        mine, theirs = dataclasses.asdict(self), dataclasses.asdict(other)
         changed = [name for name in mine if mine[name] != theirs[name]]
         values = {n: [repr(v) if n == "prefix" else v for v in (mine[n], theirs[n])] for n in changed}  # may be empty
         parts = [f"{n} {a} instead of {b}" for n, (a, b) in values.items() if n != "files"]

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from frozenhead.cache import Space, VectorCache, distinct_keys, text_keys
+from frozenhead.commands.lengths import settle_length, token_facts
 from frozenhead.commands.options import DEFAULT_MODEL, EmbedOptions
 from frozenhead.commands.vectors import embed_aloud, recorded_space, write_pinned
 from frozenhead.commands.voice import Silence, Voice
@@ -26,7 +26,6 @@ from frozenhead.files import check_writable
 from frozenhead.report.metrics import balanced_weights
 from frozenhead.runs import FEATURE_FORMAT, SPLITS, Run, check_place
 
-UNLABELLED = ""
 _E5 = re.compile(r"(^|[-_])e5([-_]|$)")
 
 _VERSIONS = ("frozenhead", "torch", "transformers", "tokenizers", "safetensors", "scikit-learn", "numpy", "pandas")
@@ -56,6 +55,7 @@ def embed(options: EmbedOptions, voice: Voice | None = None) -> dict[str, Any]:
     cache = VectorCache(options.cache_dir)
     frame = corpus.frame.assign(key=_key_column(corpus.frame["text"]))
     run = _same_run(options, frame)
+    options = settle_length(options, checkpoint, frame["text"].tolist(), run, voice)
     names = _feature_names(options, checkpoint, run)
     if options.dry_run:
         return _dry_run(options, corpus, checkpoint, cache, frame)
@@ -72,7 +72,8 @@ def embed(options: EmbedOptions, voice: Voice | None = None) -> dict[str, Any]:
             "shards": list(embedded.shards[pooling]),
             "rows": len(embedded.keys),
             "distinct": embedded.distinct,
-            **_token_facts(embedded.tokens, corpus, store.space.max_length),
+            "auto_length": options.auto_length,
+            **token_facts(embedded.tokens, corpus, store.space, checkpoint),
         }
         write_pinned(run, records[name], name=name, store=store, keys=embedded.keys)
     return {
@@ -83,7 +84,7 @@ def embed(options: EmbedOptions, voice: Voice | None = None) -> dict[str, Any]:
         "arithmetic": dataclasses.asdict(embedded.arithmetic) if embedded.arithmetic else None,
         "seconds": round(embedded.seconds, 3),
         "features": {
-            name: {k: record[k] for k in ("space", "dim", "max_length", "truncation")}
+            name: {k: record[k] for k in ("space", "dim", "max_length", "auto_length", "truncation")}
             for name, record in records.items()
         },
     }
@@ -164,7 +165,11 @@ def _run_info(options: EmbedOptions, corpus: Corpus) -> dict[str, Any]:
         "columns": corpus.columns,
         "classes": corpus.classes,
         "split": {"rule": corpus.split_rule, "counts": _split_counts(corpus)},
-        "options": {**dataclasses.asdict(options.corpus), "max_length": options.settings.max_length},
+        "options": {
+            **dataclasses.asdict(options.corpus),
+            "max_length": options.settings.max_length,
+            "long": options.settings.long,
+        },
         "versions": {**{name: version(name) for name in _VERSIONS}, "python": platform.python_version()},
     }
 
@@ -197,7 +202,14 @@ def _dry_run(
     present = np.logical_and.reduce([s.lookup(distinct, with_vectors=False).found for s in stores])
     cached = int(present.sum())
     counts = _counts(corpus, len(distinct))
-    return {"run": str(options.out), **counts, "dry_run": True, "cached": cached, "to_embed": len(distinct) - cached}
+    return {
+        "run": str(options.out),
+        **counts,
+        "dry_run": True,
+        "max_length": stores[0].space.max_length,
+        "cached": cached,
+        "to_embed": len(distinct) - cached,
+    }
 
 
 def _feature_identity(options: EmbedOptions, checkpoint: Checkpoint, space: Space) -> dict[str, Any]:
@@ -217,35 +229,3 @@ def _feature_identity(options: EmbedOptions, checkpoint: Checkpoint, space: Spac
         "max_length": space.max_length,
         "dim": space.dim,
     }
-
-
-def _token_facts(tokens: NDArray[np.int32], corpus: Corpus, max_length: int) -> dict[str, Any]:
-    """How long the texts are in tokens, and how many are cut: `truncation` and `lengths`."""
-    labels = corpus.frame["label"] if corpus.classes else pd.Series([UNLABELLED] * len(tokens))
-    return {
-        "truncation": _truncation(tokens, labels, max_length, corpus.classes),
-        "lengths": _lengths(tokens, labels, corpus.classes or [UNLABELLED]),
-    }
-
-
-def _truncation(
-    tokens: NDArray[np.int32], labels: "pd.Series[str]", max_length: int, classes: list[str]
-) -> dict[str, Any]:
-    """How many texts are longer than `max_length` tokens, in all and by class."""
-    cut = pd.Series(tokens > max_length)
-
-    def count(rows: "pd.Series[bool]") -> dict[str, Any]:
-        n, truncated = int(rows.sum()), int((cut & rows).sum())
-        return {"rows": n, "truncated": truncated, "share": truncated / n if n else 0.0}
-
-    per_class = {label: count(labels == label) for label in classes}
-    return {"max_length": max_length, **count(pd.Series([True] * len(cut))), "per_class": per_class}
-
-
-def _lengths(tokens: NDArray[np.int32], labels: "pd.Series[str]", classes: list[str]) -> dict[str, dict[str, int]]:
-    """How many texts of each class have each length in tokens, before truncation."""
-    table = {}
-    for label in classes:
-        values, counts = np.unique(tokens[(labels == label).to_numpy()], return_counts=True)
-        table[label] = {str(v): int(n) for v, n in zip(values, counts, strict=True)}
-    return table

@@ -11,6 +11,7 @@ from frozenhead.errors import UsageError
 LONGEST_NAME = 64  # it becomes a file name
 
 DEFAULT_MODEL = "minilm"
+AUTO = "auto"
 
 # What the published notebook fixes; options given by name win over it.
 RECIPES: dict[str, dict[str, Any]] = {
@@ -42,6 +43,8 @@ class EmbedOptions:
     name : str, optional
         What the encoder is called in this run; default from `model`.
     settings : EmbedSettings
+    auto_length : bool
+        Choose `max_length` by the texts: the shortest power of two that cuts under 1 % of them.
     cache_dir : Path, optional
     recipe : str, optional
         Recorded in the run.
@@ -60,6 +63,7 @@ class EmbedOptions:
     revision: str | None = None
     name: str | None = None
     settings: EmbedSettings = field(default_factory=EmbedSettings)
+    auto_length: bool = False
     cache_dir: Path | None = None
     recipe: str | None = None
     overwrite: bool = False
@@ -80,7 +84,7 @@ def embed_options(
     recipe: str | None,
     model: str | None,
     pooling: str | None,
-    max_length: int | None,
+    max_length: int | str | None,
     precision: str | None,
     backend: str,
     device: str,
@@ -93,6 +97,7 @@ def embed_options(
     cache_dir: Path | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
+    long: str = "cut",
     command: str = "frozenhead embed",
 ) -> EmbedOptions:
     """Options from what was given by name, then the recipe, then the defaults."""
@@ -104,6 +109,7 @@ def embed_options(
         return given if given is not None else base.get(option, default)
 
     split = {k: chosen(k, corpus[k], d) for k, d in (("split", "0.7/0.15/0.15"), ("seed", 2018))}
+    length = chosen("max_length", max_length, None)
     poolings = tuple(p.strip() for p in chosen("pooling", pooling, "pooler").split(",") if p.strip())
     return EmbedOptions(
         data=data,
@@ -116,11 +122,13 @@ def embed_options(
             layer=layer,
             prefix=prefix,
             normalize=normalize,
-            max_length=chosen("max_length", max_length, None),
+            max_length=None if length in (None, AUTO) else _tokens(length),
+            long=long,  # type: ignore[arg-type]  # checked by EmbedSettings
             precision=chosen("precision", precision, "auto"),
             backend=backend,  # type: ignore[arg-type]  # checked by EmbedSettings
             device=device,
         ),
+        auto_length=length == AUTO,
         revision=revision,
         name=name,
         cache_dir=cache_dir,
@@ -128,6 +136,13 @@ def embed_options(
         dry_run=dry_run,
         command=command,
     )
+
+
+def _tokens(length: int | str) -> int:
+    try:
+        return int(length)
+    except ValueError as error:
+        raise UsageError(f"--max-length is {length!r}; give a number of tokens, or {AUTO}.") from error
 
 
 def default_run(data: str) -> Path:

@@ -79,7 +79,7 @@ def predict(options: PredictOptions, voice: Voice | None = None) -> tuple[dict[s
     Returns
     -------
     summary : dict
-        run, head, feature, rows, counts of predicted labels, texts cached and computed.
+        run, head, feature, rows, counts of predicted labels, texts cached, computed, and cut or read in windows.
     output : bytes
         The table: the input's columns, `predicted`, and one probability column per class.
 
@@ -184,10 +184,15 @@ def _inputs(
             "Run `frozenhead embed` and `frozenhead fit` again with this version."
         )
     embedded = embed_aloud(checkpoint, texts, settings=settings, cache=cache, voice=voice)
+    longer = int((embedded.tokens > space.max_length).sum())
+    if longer:
+        fate = "cut" if space.long == "cut" else "read in windows"
+        voice.say(f"{longer:,} of {len(texts):,} texts are longer than {space.max_length} tokens and were {fate}")
     lookup = cache.space(space).lookup(embedded.keys)
     if not lookup.found.all():
         raise CacheDamaged(f"Vectors just written to {cache.folder} cannot be read back. Check that disk.")
-    return lookup.vectors, {"cached": embedded.cached, "computed": embedded.computed}
+    counts = {"cached": embedded.cached, "computed": embedded.computed}
+    return lookup.vectors, {**counts, "truncated" if space.long == "cut" else "windowed": longer}
 
 
 def _output_frame(table: Table, head: Head, probabilities: NDArray[np.float64]) -> pd.DataFrame:

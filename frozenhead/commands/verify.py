@@ -179,6 +179,7 @@ class _Proof:
             max_length=self.space.max_length,
             layer=self.space.layer,
             normalize=self.space.normalize,
+            long=self.space.long,
         )
 
     def _trainer(self, n_classes: int, weights: NDArray[np.float64]) -> Trainer:

@@ -5,8 +5,10 @@ from frozenhead.embedder.compute import Embedded, Listener, embed_texts
 from frozenhead.embedder.estimator import Embedder
 from frozenhead.embedder.finding import find_checkpoint
 from frozenhead.embedder.hardware import Arithmetic
+from frozenhead.embedder.lengths import shortest_length, special_tokens, token_counts
 from frozenhead.embedder.pooling import POOLINGS
 from frozenhead.embedder.settings import EmbedSettings, decide, follow_folder, settings_of, space_of
+from frozenhead.embedder.windows import count_windows
 
 __all__ = [
     "POOLINGS",
@@ -16,10 +18,14 @@ __all__ = [
     "Embedded",
     "Embedder",
     "Listener",
+    "count_windows",
     "decide",
     "embed_texts",
     "find_checkpoint",
     "follow_folder",
     "settings_of",
+    "shortest_length",
     "space_of",
+    "special_tokens",
+    "token_counts",
 ]

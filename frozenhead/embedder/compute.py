@@ -21,15 +21,15 @@ from frozenhead.embedder.hardware import Arithmetic
 from frozenhead.embedder.pipeline import Behind, ahead
 from frozenhead.embedder.pooling import Pooling
 from frozenhead.embedder.settings import EmbedSettings, decide, space_of
-from frozenhead.embedder.tokens import TokenRows, join_rows
+from frozenhead.embedder.tokens import TEXTS_AT_ONCE, TokenRows, join_rows, text_parts
+from frozenhead.embedder.windows import WindowMeans
 from frozenhead.errors import CacheDamaged, EncoderUnfit
 
 # Texts sorted by length at a time: many enough to fill batches of one length, bounded in tokens for memory's sake.
 CHUNK_TEXTS = 16384
 CHUNK_TOKENS = 2**20
-# Texts given to the tokenizer at once, and their characters at most (a longer text goes alone).
-SLICE_TEXTS = 256
-SLICE_CHARACTERS = 2**20
+# Parts of texts tokenised ahead: a chunk. In windows a part may hold all the tokens of a long text, so fewer wait.
+WAITING_PARTS = {"cut": CHUNK_TEXTS // TEXTS_AT_ONCE, "windows": 4}
 # Batches that wait for the cache. Two backends' worth: none is idle while a shard is written.
 WAITING_BATCHES = 8
 
@@ -157,10 +157,16 @@ def embed_texts(
 
 @dataclass(frozen=True, kw_only=True)
 class _Batch:
-    """Texts under way: their rows among the distinct texts, tokens before the cut, and the vectors to wait for."""
+    """Token rows under way.
+
+    Of the chunk (n texts, m token rows): the texts' rows among the distinct ones (n,), their tokens before the cut
+    (n,), and the means that vectors go through; of the batch: its token rows (B,), and the vectors to wait for.
+    """
 
     rows: NDArray[np.intp]
     counts: NDArray[np.int32]
+    means: WindowMeans
+    part: NDArray[np.intp]
     running: Running
 
 
@@ -182,6 +188,7 @@ class _Work:
         self.writers: dict[Pooling, ShardWriter] = {}
         self.budget = self.encoder.token_budget
         self.done = 0
+        self.space = next(iter(self.stores.values())).space  # as to all but the pooling they are alike
 
     def run(self, missing: NDArray[np.intp]) -> None:
         self.listener.progress(0, len(missing))
@@ -189,25 +196,20 @@ class _Work:
             facts = recorded_facts(self.encoder.checkpoint, self.encoder.arithmetic)
             self.writers = {p: stack.enter_context(s.writer(recorded=facts)) for p, s in self.stores.items()}
             behind = stack.enter_context(Behind(self._keep, depth=WAITING_BATCHES))
-            slices = stack.enter_context(ahead(self._tokenised(missing), depth=CHUNK_TEXTS // SLICE_TEXTS))
-            for rows, tokens in _chunks(slices):
-                for batch in token_batches(tokens.lengths, budget=self.budget):
+            parts = stack.enter_context(ahead(self._tokenised(missing), depth=WAITING_PARTS[self.space.long]))
+            for rows, tokens in _chunks(parts):
+                means = WindowMeans(tokens.texts, tokens.content, normalize=self.space.normalize)
+                for batch in _in_order(tokens, token_batches(tokens.lengths, budget=self.budget)):
                     for part, running in self._start(tokens, batch):
-                        behind.put(_Batch(rows=rows[part], counts=tokens.counts[part], running=running))
+                        behind.put(_Batch(rows=rows, counts=tokens.counts, part=part, means=means, running=running))
                     self.listener.progress(self.done, len(missing))
         self.listener.progress(self.done, len(missing))
 
     def _tokenised(self, missing: NDArray[np.intp]) -> Iterator[tuple[NDArray[np.intp], TokenRows]]:
-        """Slice by slice: rows among the distinct texts, and their tokens."""
-        start = 0
-        while start < len(missing):
-            end, characters = start, 0
-            while end < min(start + SLICE_TEXTS, len(missing)) and (end == start or characters < SLICE_CHARACTERS):
-                characters += len(self.texts[missing[end]])
-                end += 1
-            rows = missing[start:end]
-            yield rows, self.encoder.tokenize([self.texts[i] for i in rows])
-            start = end
+        """Part by part: rows among the distinct texts, and their tokens."""
+        texts = [self.texts[i] for i in missing]
+        for part in text_parts(texts):
+            yield missing[part], self.encoder.tokenize(texts[part])
 
     def _start(self, tokens: TokenRows, batch: NDArray[np.intp]) -> Iterator[tuple[NDArray[np.intp], Running]]:
         """Begin with a batch; where memory does not suffice, go on with batches of half the size, once."""
@@ -229,20 +231,22 @@ class _Work:
 
     def _keep(self, batch: _Batch) -> None:
         """Wait for the vectors of a batch and hand them to the writers of their spaces."""
-        vectors = batch.running()
+        texts, vectors = batch.means.add(batch.part, batch.running())
         for p in self.writers:
-            self._add(p, batch, vectors[p])
-        self.done += len(batch.rows)
+            self._add(p, batch.rows[texts], batch.counts[texts], vectors[p])
+        self.done += len(texts)
 
-    def _add(self, pooling: Pooling, batch: _Batch, vectors: NDArray[np.float32]) -> None:
+    def _add(
+        self, pooling: Pooling, rows: NDArray[np.intp], counts: NDArray[np.int32], vectors: NDArray[np.float32]
+    ) -> None:
         """Only the rows this space lacks: another pooling of the same text may be there already."""
         with np.errstate(over="ignore"):  # too large for float16 is infinite there, and refused
             finite = np.isfinite(vectors.astype(self.stores[pooling].space.dtype)).all(axis=1)
         if not finite.all():
-            raise EncoderUnfit(self._not_finite(batch.rows[int(finite.argmin())]))
-        lacking = ~self.present[pooling][batch.rows]
+            raise EncoderUnfit(self._not_finite(rows[int(finite.argmin())]))
+        lacking = ~self.present[pooling][rows]
         if lacking.any():
-            self.writers[pooling].add(self.keys[batch.rows[lacking]], vectors[lacking], batch.counts[lacking])
+            self.writers[pooling].add(self.keys[rows[lacking]], vectors[lacking], counts[lacking])
 
     def _not_finite(self, row: int) -> str:
         arithmetic = self.encoder.arithmetic
@@ -257,12 +261,17 @@ class _Work:
         )
 
 
+def _in_order(tokens: TokenRows, batches: list[NDArray[np.intp]]) -> list[NDArray[np.intp]]:
+    """Windows in the order of their texts: each text is complete, and kept, as soon as can be."""
+    return sorted(batches, key=min) if len(tokens.rows) > len(tokens.counts) else batches
+
+
 def _chunks(
-    slices: Iterable[tuple[NDArray[np.intp], TokenRows]],
+    parts: Iterable[tuple[NDArray[np.intp], TokenRows]],
 ) -> Iterator[tuple[NDArray[np.intp], TokenRows]]:
-    """Slices joined until they are a chunk: enough texts to sort by length."""
+    """Parts joined until they are a chunk: enough texts to sort by length."""
     gathered: list[tuple[NDArray[np.intp], TokenRows]] = []
-    for rows, tokens in slices:
+    for rows, tokens in parts:
         gathered.append((rows, tokens))
         texts = sum(len(r) for r, _ in gathered)
         if texts >= CHUNK_TEXTS or sum(int(t.lengths.sum()) for _, t in gathered) >= CHUNK_TOKENS:

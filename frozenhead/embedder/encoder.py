@@ -85,10 +85,10 @@ class Encoder:
         return self.backend.token_budget
 
     def tokenize(self, texts: Sequence[str]) -> TokenRows:
-        """Token ids of each text, cut at the space's length, and how many tokens there were before the cut."""
+        """Token ids of each text, cut at the space's length or in windows of it, and how many tokens there were."""
         assert self.settings.max_length is not None  # noqa: S101 (decided)
         texts = [f"{self.settings.prefix or ''}{text}" for text in texts]
-        return tokenize(self.tokenizer, texts, max_length=self.settings.max_length)
+        return tokenize(self.tokenizer, texts, max_length=self.settings.max_length, long=self.settings.long)
 
     def start(self, rows: Sequence[dict[str, list[int]]]) -> Running:
         """Begin to compute a batch of tokenised texts. Raises `MemoryError` if it is too large for the device."""

@@ -15,7 +15,7 @@ from frozenhead.embedder.compute import embed_texts
 from frozenhead.embedder.encoder import Encoder
 from frozenhead.embedder.finding import find_checkpoint
 from frozenhead.embedder.settings import EmbedSettings, decide, follow_folder, space_of
-from frozenhead.errors import CacheDamaged
+from frozenhead.errors import CacheDamaged, DataError
 
 
 class Embedder(TransformerMixin, BaseEstimator):
@@ -36,6 +36,8 @@ class Embedder(TransformerMixin, BaseEstimator):
         Put before every text, such as `query: `; default none, or with pooling `auto` the folder's default prompt.
     normalize : bool, optional
         Scale vectors to length 1; default no, or with pooling `auto` what the folder says.
+    long : {"cut", "windows"}
+        Longer texts are cut, or read in overlapping windows whose vectors are averaged.
     precision : {"auto", "fp32", "bf16", "fp16"}
     device : str
         `auto`, `cpu`, `cuda` or `cuda:N`.
@@ -63,6 +65,7 @@ class Embedder(TransformerMixin, BaseEstimator):
         max_length: int | None = None,
         prefix: str | None = None,
         normalize: bool | None = None,
+        long: str = "cut",
         precision: str = "auto",
         device: str = "auto",
         backend: str = "auto",
@@ -74,6 +77,7 @@ class Embedder(TransformerMixin, BaseEstimator):
         self.max_length = max_length
         self.prefix = prefix
         self.normalize = normalize
+        self.long = long
         self.precision = precision
         self.device = device
         self.backend = backend
@@ -100,6 +104,8 @@ class Embedder(TransformerMixin, BaseEstimator):
         ------
         TypeError
             X is a bare string, or a row is not a string (its index is named).
+        DataError
+            A row holds half a surrogate pair, which no tokenizer reads (its index is named).
         EncoderError, StorageError
             See `frozenhead.errors`.
         """
@@ -134,6 +140,7 @@ class Embedder(TransformerMixin, BaseEstimator):
             max_length=self.max_length,
             prefix=self.prefix,
             normalize=self.normalize,
+            long=self.long,  # type: ignore[arg-type]
             precision=self.precision,  # type: ignore[arg-type]
             device=self.device,
             backend=self.backend,  # type: ignore[arg-type]
@@ -171,11 +178,22 @@ class Embedder(TransformerMixin, BaseEstimator):
 
 
 def check_texts(X: Iterable[str]) -> list[str]:
-    """Texts as a list. Raises `TypeError` for a bare string, and names the first row that is not a string."""
+    """Texts as a list.
+
+    Raises `TypeError` for a bare string and for a row that is not one, `DataError` for one that has no UTF-8 form;
+    the first such row is named.
+    """
     if isinstance(X, str | bytes):
         raise TypeError("X is one string; pass a list of texts: [text].")
     texts = list(X)
     for i, text in enumerate(texts):
         if not isinstance(text, str):
             raise TypeError(f"Row {i} of X is {text!r} ({type(text).__name__}); every row must be a string.")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"Row {i} of X is not Unicode: half a surrogate pair, {text[error.start]!r}, at character "
+                f"{error.start + 1}. Remove it, or decode the text again."
+            ) from error
     return texts

@@ -11,30 +11,67 @@ from typing import Any
 from frozenhead.embedder.checkpoint import Checkpoint, file_signatures, hash_files, weight_files
 from frozenhead.errors import EncoderUnfit
 
+_LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+
 
 def load_pretrained(checkpoint: Checkpoint) -> tuple[Any, Any]:
     """The model (eval mode, float32, frozen, on the CPU) and its tokenizer, from the checkpoint's folder alone."""
     import torch
-    from huggingface_hub.errors import HFValidationError, StrictDataclassError
-    from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
     before = _signatures(checkpoint)
-    local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    # A missing weight is drawn at random while loading: keep the caller's random state out of it.
+    with _loading(checkpoint), torch.random.fork_rng(devices=[]):
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, **_LOCAL)
+        config = AutoConfig.from_pretrained(checkpoint.folder, **_LOCAL)
+        config._attn_implementation = None  # a config can name a kernel, which is code: transformers' own choice
+        model, info = AutoModel.from_pretrained(
+            checkpoint.folder,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            output_loading_info=True,
+            **_LOCAL,
+        )
+    missing = sorted(name for name in info["missing_keys"] if "pooler" not in name)
+    if missing or info["mismatched_keys"]:
+        names_shown = ", ".join((missing or sorted(str(k) for k in info["mismatched_keys"]))[:3])
+        raise EncoderUnfit(
+            f"{checkpoint.model} lacks weights of its own architecture ({names_shown}, ...): "
+            "they would be random. Download the checkpoint again."
+        )
+    _check_tokenizer(model, tokenizer, checkpoint)
+    taken = inspect.signature(model.forward).parameters  # DistilBERT, MPNet and ModernBERT have no token types
+    tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name in taken]
+    model.has_trained_pooler = getattr(model, "pooler", None) is not None and not any(
+        "pooler" in name for name in info["missing_keys"]
+    )
+    _copy_weights(model)
+    _check_unchanged(checkpoint, before)
+    model.requires_grad_(requires_grad=False)
+    return model.eval(), tokenizer
+
+
+def load_tokenizer(checkpoint: Checkpoint) -> Any:
+    """The tokenizer alone; no weights are loaded."""
+    from transformers import AutoTokenizer
+
+    before = _signatures(checkpoint)
+    with _loading(checkpoint):
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, **_LOCAL)
+    _check_unchanged(checkpoint, before)
+    return tokenizer
+
+
+@contextlib.contextmanager
+def _loading(checkpoint: Checkpoint) -> Iterator[None]:
+    """Quietly, and with one error for whatever transformers cannot load."""
+    from huggingface_hub.errors import HFValidationError, StrictDataclassError
+    from safetensors import SafetensorError
+
     try:
-        # A missing weight is drawn at random while loading: keep the caller's random state out of it.
-        with _quiet_transformers(), torch.random.fork_rng(devices=[]):
-            tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, **local)
-            config = AutoConfig.from_pretrained(checkpoint.folder, **local)
-            config._attn_implementation = None  # a config can name a kernel, which is code: transformers' own choice
-            model, info = AutoModel.from_pretrained(
-                checkpoint.folder,
-                config=config,
-                dtype=torch.float32,
-                use_safetensors=True,
-                output_loading_info=True,
-                **local,
-            )
+        with _quiet_transformers():
+            yield
     # A config that does not fit raises nearly anything here; whatever it is, this checkpoint cannot be loaded.
     except (
         OSError,
@@ -54,23 +91,6 @@ def load_pretrained(checkpoint: Checkpoint) -> tuple[Any, Any]:
             f"transformers cannot load {checkpoint.model}: {reason}\n"
             "Its files may not belong together: copy or download the checkpoint again."
         ) from error
-    missing = sorted(name for name in info["missing_keys"] if "pooler" not in name)
-    if missing or info["mismatched_keys"]:
-        names_shown = ", ".join((missing or sorted(str(k) for k in info["mismatched_keys"]))[:3])
-        raise EncoderUnfit(
-            f"{checkpoint.model} lacks weights of its own architecture ({names_shown}, ...): "
-            "they would be random. Download the checkpoint again."
-        )
-    _check_tokenizer(model, tokenizer, checkpoint)
-    taken = inspect.signature(model.forward).parameters  # DistilBERT, MPNet and ModernBERT have no token types
-    tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name in taken]
-    model.has_trained_pooler = getattr(model, "pooler", None) is not None and not any(
-        "pooler" in name for name in info["missing_keys"]
-    )
-    _copy_weights(model)
-    _check_unchanged(checkpoint, before)
-    model.requires_grad_(requires_grad=False)
-    return model.eval(), tokenizer
 
 
 def _copy_weights(model: Any) -> None:

@@ -12,6 +12,7 @@ from frozenhead.cache import Space
 from frozenhead.embedder.checkpoint import Checkpoint
 from frozenhead.embedder.hardware import BACKENDS, PRECISIONS, Arithmetic, Backend, Precision, choose_arithmetic
 from frozenhead.embedder.pooling import POOLINGS, Pooling
+from frozenhead.embedder.windows import LONGS, SHORTEST_WINDOW, Long
 from frozenhead.errors import EncoderUnfit, UsageError
 
 AUTO: tuple[str, ...] = ("auto",)
@@ -36,6 +37,8 @@ class EmbedSettings:
         Put before every text; default none, or with `auto` the folder's default prompt.
     normalize : bool, optional
         Scale vectors to length 1; default no, or with `auto` what the folder says.
+    long : {"cut", "windows"}
+        What becomes of longer texts: cut, or read in overlapping windows; see `windows.py`.
     precision : {"auto", "fp32", "bf16", "fp16"}
         Class of the arithmetic; `auto` is bf16 where the hardware multiplies it natively, else fp32.
     device : str
@@ -49,6 +52,7 @@ class EmbedSettings:
     max_length: int | None = None
     prefix: str | None = None
     normalize: bool | None = None
+    long: Long = "cut"
     precision: Literal["auto"] | Precision = "auto"
     device: str = "auto"
     backend: Literal["auto"] | Backend = "auto"
@@ -61,6 +65,8 @@ class EmbedSettings:
             )
         if len(set(self.poolings)) != len(self.poolings):
             raise UsageError(f"A pooling stands twice in {','.join(self.poolings)}.")
+        if self.long not in LONGS:
+            raise UsageError(f"Long texts {self.long!r}: choose {' or '.join(LONGS)}.")
         if self.precision not in ("auto", *PRECISIONS):
             raise UsageError(f"Precision {self.precision!r}: choose auto, {', '.join(PRECISIONS)}.")
         if self.backend not in ("auto", *BACKENDS):
@@ -110,6 +116,10 @@ def decide(settings: EmbedSettings, checkpoint: Checkpoint) -> EmbedSettings:
     for pooling in settings.poolings:
         checkpoint.check_pooling(pooling)
     max_length = checkpoint.max_length if settings.max_length is None else settings.max_length
+    if settings.long == "windows" and max_length < SHORTEST_WINDOW:
+        raise UsageError(
+            f"max_length is {max_length}; windows need at least {SHORTEST_WINDOW} tokens. Raise it, or cut long texts."
+        )
     return dataclasses.replace(
         settings,
         layer=checkpoint.check_layer(settings.layer, settings.poolings),
@@ -134,6 +144,7 @@ def space_of(checkpoint: Checkpoint, pooling: Pooling, settings: EmbedSettings) 
         dim=checkpoint.dim_of(pooling),
         precision=decided.precision,
         dtype="float32" if decided.precision == "fp32" else "float16",
+        long=decided.long,
     )
 
 
@@ -145,6 +156,7 @@ def settings_of(space: Space, *, device: str = "auto") -> EmbedSettings:
         max_length=space.max_length,
         prefix=space.prefix,
         normalize=space.normalize,
+        long=space.long,
         precision=space.precision,
         device=device,
     )

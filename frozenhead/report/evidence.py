@@ -1,6 +1,6 @@
 """Everything the report says, as one value that JSON can hold: the content of `report.json`.
 
-Imports metrics and errors. The page, the figures and the terminal table draw from it and compute no score.
+Imports metrics, truncation and errors. The page, the figures and the terminal table draw from it and compute no score.
 """
 
 import math
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from frozenhead.errors import DataError, HeadNotFound, RunDamaged
 from frozenhead.report.metrics import balanced_weights, score_block
+from frozenhead.report.truncation import in_windows
 
 FORMAT = 1
 SPLITS = ("train", "val", "test")
@@ -262,14 +263,14 @@ def _leakage(corpus: pd.DataFrame, classes: list[str], in_train: "pd.Series[bool
 
 
 def _lengths(features: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Token counts once per encoder and limit: `minilm.pooler` and `minilm.mean` read the same tokens."""
+    """Token counts once per encoder, limit and fate: `minilm.pooler` and `minilm.mean` read the same tokens."""
     groups: dict[str, Any] = {}
     for name, feature in features.items():
         if "lengths" not in feature or "truncation" not in feature:
             continue
         encoder, limit = feature["encoder"]["name"], feature["truncation"]["max_length"]
         group = groups.setdefault(
-            f"{encoder}@{limit}",
+            f"{encoder}@{limit}{' in windows' if in_windows(feature['truncation']) else ''}",
             {
                 "encoder": encoder,
                 "max_length": limit,

@@ -1,6 +1,6 @@
 """The report's figures, each a pure function from numbers to one inline SVG string.
 
-Imports svg and labels. No pyplot: nothing global is drawn on. Colours are Okabe and Ito's (2008), which
+Imports svg, truncation and labels. No pyplot: nothing global is drawn on. Colours are Okabe and Ito's (2008), which
 people with colour-blind eyes tell apart.
 """
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from frozenhead.labels import shown
 from frozenhead.report.svg import INK, house_style, to_svg
+from frozenhead.report.truncation import fate, longer_share
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
@@ -158,11 +159,12 @@ def lengths_figure(group: Mapping[str, Any], classes: Sequence[str], *, name: st
         edges = _bin_edges(total)
         if len(classes) <= MOST_OVERLAID:
             for (label, of_class), colour in zip(counts.items(), PALETTE, strict=False):
-                share = truncation["per_class"].get(label, {}).get("share", 0.0)
-                _outline(axes, of_class, edges, colour, f"{_short(label)}: {100 * share:.1f} % cut")
+                block = truncation["per_class"].get(label)
+                share = longer_share(block) if block else 0.0
+                _outline(axes, of_class, edges, colour, f"{_short(label)}: {100 * share:.1f} % {fate(truncation)}")
         else:
             _outline(axes, total, edges, PALETTE[0], "all classes")
-        cut = f"limit {limit} tokens: {100 * truncation['share']:.1f} % of all rows cut"
+        cut = f"limit {limit} tokens: {100 * longer_share(truncation):.1f} % of all rows {fate(truncation)}"
         seen = edges[0] <= limit + 0.5 <= edges[-1]
         axes.plot([], [], color=INK, linestyle="--", linewidth=1, label=cut)
         if seen:

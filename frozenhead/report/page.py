@@ -1,10 +1,10 @@
 """The report as one HTML file: no script, no request, nothing that is not in the evidence.
 
-Imports figures (its type) and labels. The words and the layout are in `templates/report.html.j2`; this module
-reads it, gives it filters, and picks the rows that a long table shows.
+Imports figures (its type), truncation and labels. The words and the layout are in `templates/report.html.j2`; this
+module reads it, gives it filters, and picks the rows that a long table shows.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
@@ -12,6 +12,7 @@ from jinja2 import Environment, StrictUndefined
 
 from frozenhead.labels import shown
 from frozenhead.report.figures import MOST_ANNOTATED, Figures
+from frozenhead.report.truncation import fate, in_windows, longer, longer_share
 
 MOST_ROWS = 20  # classes that the tables on leakage and truncation show
 MOST_SIDE_BY_SIDE = 6  # classes in confusion tables that stand in one grid, not one under the other
@@ -36,6 +37,8 @@ def render(evidence: Mapping[str, Any], figures: Figures) -> str:
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(score=score, percent=percent, count=count, seconds=seconds, shown=shown)
+    environment.filters.update(fate=fate, longer=longer, longer_share=longer_share)
+    environment.tests.update(in_windows=in_windows)
     template = resources.files("frozenhead.report").joinpath("templates/report.html.j2").read_text(encoding="utf-8")
     dataset, heads = evidence["dataset"], evidence["heads"]
     split = dataset["judged_split"]
@@ -50,8 +53,10 @@ def render(evidence: Mapping[str, Any], figures: Figures) -> str:
         split_name={"test": "test", "val": "validation"}[split],
         split_rows=dataset["split_counts"][split],
         leaking=dataset["leakage"]["test_rows_in_train"] > 0,
-        leak_rows=_first(dataset["leakage"]["per_class"], "in_train"),
-        cut_rows={key: _first(group["truncation"]["per_class"], "share") for key, group in dataset["lengths"].items()},
+        leak_rows=_first(dataset["leakage"]["per_class"], lambda row: row["in_train"]),
+        cut_rows={
+            key: _first(group["truncation"]["per_class"], longer_share) for key, group in dataset["lengths"].items()
+        },
         confused=None if annotated else [_confusions(entry[split], dataset["classes"]) for entry in heads],
         figures=figures,
         side_by_side=len(dataset["classes"]) <= MOST_SIDE_BY_SIDE,
@@ -82,12 +87,14 @@ def seconds(value: float | None) -> str:
     return f"{value:,.{2 if value < 10 else 1 if value < 100 else 0}f}"
 
 
-def _first(per_class: Mapping[str, Mapping[str, Any]], by: str) -> list[tuple[str, Mapping[str, Any]]]:
+def _first(
+    per_class: Mapping[str, Mapping[str, Any]], by: Callable[[Mapping[str, Any]], float]
+) -> list[tuple[str, Mapping[str, Any]]]:
     """All classes in order if they are few, else those with the most of `by`."""
     rows = list(per_class.items())
     if len(rows) <= MOST_ROWS:
         return rows
-    return sorted(rows, key=lambda row: -row[1][by])[:MOST_ROWS]
+    return sorted(rows, key=lambda row: -by(row[1]))[:MOST_ROWS]
 
 
 def _confusions(block: Mapping[str, Any], classes: Sequence[str]) -> list[tuple[str, str, int]]:

@@ -1,7 +1,7 @@
 """The report on a terminal: the comparison, and the classes behind it.
 
-Imports labels and page's number formats. Cells are `rich.text.Text`, so that no label is read as markup. Numbers are
-never cut: on a narrow terminal long names fold, and then the less important columns go.
+Imports labels, truncation and page's number formats. Cells are `rich.text.Text`, so that no label is read as
+markup. Numbers are never cut: on a narrow terminal long names fold, and then the less important columns go.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +15,7 @@ from rich.text import Text
 
 from frozenhead.labels import shown
 from frozenhead.report.page import count, percent, score, seconds
+from frozenhead.report.truncation import fate, in_windows, longer, longer_share
 
 MOST_CLASSES = 8  # with more classes, only the selected head's worst are listed
 WORST = 10
@@ -45,16 +46,19 @@ def terminal_table(evidence: Mapping[str, Any], *, width: int = 100, every_class
     width : int
         Characters in a line of the terminal. 80 hold every column beside names such as `softmax` and `minilm.pooler`.
     every_class : bool
-        Every class of every head, however many; by default above 8 classes the lowest of the selected head.
+        Every class of every head, however many; by default above 8 classes the lowest of the selected head, and of
+        long texts those with the largest share.
 
     Returns
     -------
     list of rich renderables
-        The comparison of heads, notes, and scores per class.
+        The comparison of heads, notes, long texts per class and encoder, and scores per class.
     """
     dataset, heads = evidence["dataset"], evidence["heads"]
     comparison = _comparison(heads, leaking=dataset["leakage"]["test_rows_in_train"] > 0, width=width)
     rows: list[RenderableType] = [comparison, *_notes(dataset, heads[0]), Text()]
+    for group in dataset["lengths"].values():
+        rows += [*_long_texts(group, every_class=every_class), Text()]
     if every_class or len(dataset["classes"]) <= MOST_CLASSES:
         return [*rows, _classes(heads, dataset["judged_split"])]
     return [*rows, *_worst_classes(heads[0], dataset["judged_split"])]
@@ -104,6 +108,33 @@ def _notes(dataset: Mapping[str, Any], first: Mapping[str, Any]) -> Iterable[Tex
         "word in the training split; `frozenhead embed --group-duplicates` keeps copies together.",
         style="yellow",
     )
+
+
+def _long_texts(group: Mapping[str, Any], *, every_class: bool) -> Iterable[RenderableType]:
+    """How many texts of each class are longer than the limit, and what became of them."""
+    block, name = group["truncation"], shown(group["encoder"], width=24)
+    if not longer(block):
+        yield Text(f"No text is longer than the {count(group['max_length'])} tokens of {name}.", style="dim")
+        return
+    became = f"read in {count(block['windows'])} windows" if in_windows(block) else "cut"
+    yield Text(
+        f"{count(longer(block))} of {count(block['rows'])} texts ({percent(longer_share(block))}) are longer than the "
+        f"{count(group['max_length'])} tokens of {name} and were {became}."
+    )
+    classes = list(block["per_class"].items())
+    if len(classes) > MOST_CLASSES and not every_class:
+        classes = sorted(classes, key=lambda item: -longer_share(item[1]))[:WORST]
+        yield Text(f"The {WORST} classes with the largest share; --per-class and report.html have more.")
+    columns = {
+        "rows": [count(of_class["rows"]) for _, of_class in classes],
+        fate(block): [count(longer(of_class)) for _, of_class in classes],
+        "share": [percent(longer_share(of_class)) for _, of_class in classes],
+    }
+    names = [shown(label, width=40) for label, _ in classes]
+    table = _table({"class (all rows)": names}, columns)
+    for cells in zip(names, *columns.values(), strict=True):
+        table.add_row(*map(Text, cells))
+    yield table
 
 
 def _classes(heads: Sequence[Mapping[str, Any]], split: str) -> Table:

@@ -23,6 +23,7 @@ OTHER: dict[str, Any] = {
     "normalize": True,
     "precision": "bf16",
     "dtype": "float16",
+    "long": "windows",
     "numbers_format": 2,
 }
 
@@ -71,6 +72,14 @@ def test_the_id_is_the_sha256_of_canonical_json() -> None:
     assert make_space(prefix="Frage: «ü» ").id == hashlib.sha256(written.encode("utf-8")).hexdigest()
 
 
+def test_spaces_that_cut_keep_the_ids_they_had_before_there_were_windows() -> None:
+    assert "long" not in make_space().to_dict()
+    assert make_space(long="cut").id == make_space().id
+    old = {name: value for name, value in make_space().to_dict().items() if name != "long"}
+    assert Space.from_dict(old).long == "cut"
+    assert make_space(long="windows").to_dict() == {**old, "long": "windows"}
+
+
 @pytest.mark.parametrize("field", OTHER)
 def test_a_space_comes_back_from_its_fields_through_json(field: str) -> None:
     space = make_space(**{field: OTHER[field]})
@@ -98,4 +107,6 @@ def test_a_space_that_defines_nothing_is_refused(wrong: dict[str, Any]) -> None:
 def test_the_difference_names_the_fields() -> None:
     assert make_space().difference(make_space()) == "nothing"
     assert make_space(max_length=25).difference(make_space(max_length=128)) == "max_length 25 instead of 128"
+    assert make_space(long="windows").difference(make_space()) == "long windows instead of cut"
+    assert make_space().difference(make_space(long="windows")) == "long cut instead of windows"
     assert make_space().difference(make_space(files=OTHER["files"])) == "other checkpoint files"

@@ -118,9 +118,9 @@ def conversions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     calls: list[int] = []
     convert = openvino_backend.convert
 
-    def counted(*args: Any) -> Any:
+    def counted(*args: Any, **options: Any) -> Any:
         calls.append(1)
-        return convert(*args)
+        return convert(*args, **options)
 
     monkeypatch.setattr(openvino_backend, "convert", counted)
     return calls

@@ -17,7 +17,7 @@ from frozenhead import DenseHead, Embedder, SoftmaxHead
 from frozenhead.cache import VectorCache
 from frozenhead.embedder import estimator as estimator_module
 from frozenhead.embedder.encoder import Encoder
-from frozenhead.errors import EncoderNotFound
+from frozenhead.errors import DataError, EncoderNotFound
 from tests.embedder.architectures import make
 
 TEXTS = ["win a free prize", "the cat sat", "call now", "the dog ran on the mat"]
@@ -89,6 +89,19 @@ def test_parameters_are_stored_as_given(embedder: Embedder) -> None:
 def test_a_row_that_is_no_string_is_named(embedder: Embedder, wrong: Any) -> None:
     with pytest.raises(TypeError, match=f"Row {len(wrong) - 1}"):
         embedder.transform(wrong)
+
+
+def test_a_text_without_a_utf8_form_is_named(embedder: Embedder) -> None:
+    for method in (embedder.fit, embedder.transform):
+        with pytest.raises(DataError, match=r"Row 1 of X .*half a surrogate pair, '\\ud800', at character 3"):
+            method(["fine", "ab\ud800c", "\udfff"])
+
+
+def test_strange_texts_have_vectors_like_others(embedder: Embedder) -> None:
+    strange = ["\u2603 \u2603", "\x07", "the\x1b[31m cat\u200b", "", " ", "\U0001f600"]
+    vectors = embedder.transform(strange)
+    assert np.isfinite(vectors).all()
+    np.testing.assert_allclose(vectors[:1], embedder.transform(strange[:1]), atol=1e-6)
 
 
 def test_a_bare_string_is_refused(embedder: Embedder) -> None:

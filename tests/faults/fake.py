@@ -76,7 +76,8 @@ class FakeEncoder:
     def tokenize(self, texts: Sequence[str]) -> TokenRows:
         keys = text_keys(texts)
         rows = [{"input_ids": key.tolist()} for key in keys]
-        return TokenRows(rows=rows, counts=tokens_of(keys), lengths=np.ones(len(keys), np.int32))
+        ones = np.ones(len(keys), np.int32)
+        return TokenRows(rows=rows, texts=np.arange(len(keys)), content=ones, lengths=ones, counts=tokens_of(keys))
 
     def start(self, rows: Sequence[dict[str, list[int]]]) -> Running:
         keys = np.array([row["input_ids"] for row in rows], np.uint8)

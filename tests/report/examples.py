@@ -98,28 +98,29 @@ def make_head(
 
 
 def make_feature(
-    corpus: pd.DataFrame, classes: Sequence[str], *, encoder: str = "minilm", limit: int = 25
+    corpus: pd.DataFrame, classes: Sequence[str], *, encoder: str = "minilm", limit: int = 25, windows: bool = False
 ) -> dict[str, Any]:
-    """features/<name>.json with 10 to 40 tokens per text."""
+    """features/<name>.json with 10 to 40 tokens per text; of longer texts each has 2 windows, or is cut."""
     tokens = 10 + np.arange(len(corpus)) % 31
     lengths = {}
     per_class = {}
+
+    def count(some: NDArray[np.int64]) -> dict[str, Any]:
+        longer = int((some > limit).sum())
+        share = longer / max(len(some), 1)
+        if windows:
+            read = {"windowed": longer, "windowed_share": share, "windows": 2 * longer}
+            return {"rows": len(some), "truncated": 0, "share": 0.0, **read}
+        return {"rows": len(some), "truncated": longer, "share": share}
+
     for name in classes:
         of_class = tokens[(corpus["label"] == name).to_numpy()]
         lengths[name] = {str(n): int(rows) for n, rows in zip(*np.unique(of_class, return_counts=True), strict=True)}
-        cut = int((of_class > limit).sum())
-        per_class[name] = {"rows": len(of_class), "truncated": cut, "share": cut / max(len(of_class), 1)}
-    cut = int((tokens > limit).sum())
+        per_class[name] = count(of_class)
     return {
         "encoder": {"name": encoder, "model": encoder},
         "pooling": "pooler",
         "max_length": limit,
-        "truncation": {
-            "max_length": limit,
-            "rows": len(corpus),
-            "truncated": cut,
-            "share": cut / len(corpus),
-            "per_class": per_class,
-        },
+        "truncation": {"max_length": limit, **count(tokens), "per_class": per_class},
         "lengths": lengths,
     }

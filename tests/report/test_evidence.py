@@ -217,12 +217,14 @@ def test_lengths_stand_once_per_encoder_and_limit(corpus: pd.DataFrame) -> None:
         "minilm.pooler": make_feature(corpus, AB),
         "minilm.mean": make_feature(corpus, AB),
         "minilm.long": make_feature(corpus, AB, limit=128),
+        "minilm-25-windows.mean": make_feature(corpus, AB, windows=True),
         "bert.cls": make_feature(corpus, AB, encoder="bert"),
     }
     dataset = gather(corpus=corpus, features=features, heads=[make_head(corpus, AB)], run=RUN)["dataset"]
     assert {key: group["features"] for key, group in dataset["lengths"].items()} == {
         "minilm@25": ["minilm.pooler", "minilm.mean"],
         "minilm@128": ["minilm.long"],
+        "minilm@25 in windows": ["minilm-25-windows.mean"],
         "bert@25": ["bert.cls"],
     }
     assert list(dataset["truncation"]) == list(features)

@@ -143,6 +143,16 @@ def test_the_truncation_line_says_what_is_cut() -> None:
         assert f"{name}: {100 * row['share']:.1f} % cut" in drawn
 
 
+def test_texts_in_windows_are_not_called_cut() -> None:
+    corpus = random_corpus(["ham", "spam"], rows=80)
+    feature = make_feature(corpus, ["ham", "spam"], windows=True)
+    group = {**feature, "encoder": "e", "per_class": feature["lengths"]}
+    drawn = words(lengths_figure(group, ["ham", "spam"], name="l"))
+    share = 100 * feature["truncation"]["windowed_share"]
+    assert f"limit 25 tokens: {share:.1f} % of all rows in windows" in drawn
+    assert "cut" not in " ".join(drawn)
+
+
 @pytest.mark.parametrize("total", [{3: 1}, {3: 1, 4: 1}, {2: 990, 900: 10}, {n: n for n in range(5, 600, 3)}])
 def test_bins_hold_as_many_whole_numbers_each_and_nearly_all_rows(total: dict[int, int]) -> None:
     edges = _bin_edges(total)

@@ -158,3 +158,21 @@ def test_a_page_of_twelve_heads_and_77_classes_stays_under_3_mb() -> None:
 @pytest.mark.parametrize(("value", "text"), [(None, "–"), (0.123, "0.12"), (12.34, "12.3"), (1234.5, "1,234")])
 def test_seconds_have_no_more_decimals_than_matter(value: float | None, text: str) -> None:
     assert seconds(value) == text
+
+
+@pytest.mark.parametrize("windows", [False, True])
+def test_long_texts_stand_there_by_class_with_what_became_of_them(windows: bool) -> None:
+    corpus = random_corpus(["ham", "spam"], rows=80)
+    feature = make_feature(corpus, ["ham", "spam"], windows=windows)
+    heads = [make_head(corpus, ["ham", "spam"])]
+    evidence = gather(corpus=corpus, features={"minilm.pooler": feature}, heads=heads, run=RUN)
+    section = render(evidence, draw(evidence)).partition('<section id="lengths">')[2].partition("</section>")[0]
+    text, facts = Reader(re.sub(r"<svg.*?</svg>", "", section, flags=re.DOTALL)).text, feature["truncation"]
+    number, share = ("windowed", "windowed_share") if windows else ("truncated", "share")
+    fate = f"read in {facts['windows']} windows; nothing was cut" if windows else "cut"
+    total = f"{facts[number]} of 80 texts ({percent(facts[share])}) are longer than the limit and were {fate}."
+    assert " ".join(total.split()) in text
+    assert ("class rows in windows share windows ham" if windows else "class rows cut share ham") in text
+    for name, row in facts["per_class"].items():
+        cells = [name, str(row["rows"]), str(row[number]), percent(row[share]), *([str(row["windows"])] * windows)]
+        assert " ".join(" ".join(cells).split()) in text

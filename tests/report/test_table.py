@@ -9,7 +9,7 @@ from rich.console import Console
 
 from frozenhead.labels import shown
 from frozenhead.report import gather, terminal_table
-from tests.report.examples import HOSTILE, RUN, make_corpus, make_head, random_corpus
+from tests.report.examples import HOSTILE, RUN, make_corpus, make_feature, make_head, random_corpus
 
 
 def printed(evidence: dict[str, Any], width: int, *, colour: bool = False, every_class: bool = False) -> str:
@@ -99,6 +99,49 @@ def test_every_class_of_every_head_is_shown_when_asked_for() -> None:
     evidence = gather(corpus=corpus, features={}, heads=[make_head(corpus, classes)], run=RUN)
     text = printed(evidence, 100, every_class=True)
     assert re.findall(r"^ +(class\d+)", text, flags=re.MULTILINE) == classes
+
+
+def long_texts(classes: list[str], *, every_class: bool = False, **kind: Any) -> tuple[dict[str, Any], list[str]]:
+    """The facts of a run with these classes, and the lines that the terminal has on its long texts."""
+    corpus = random_corpus(classes, rows=40 * len(classes))
+    feature = make_feature(corpus, classes, **kind)
+    heads = [make_head(corpus, classes)]
+    evidence = gather(corpus=corpus, features={"minilm.pooler": feature}, heads=heads, run=RUN)
+    text = printed(evidence, 100, every_class=every_class)
+    section = text.partition("balanced class weights")[2].partition("\n\n")[2].partition("\n\n")[0]
+    return feature["truncation"], section.splitlines()
+
+
+def test_what_was_cut_stands_there_by_class() -> None:
+    facts, lines = long_texts(["ham", "spam"])
+    share = 100 * facts["share"]
+    assert lines[0].startswith(f"{facts['truncated']} of 80 texts ({share:.1f}\xa0%) are longer than the 25 tokens of")
+    assert lines[0].endswith("were cut.")
+    assert lines[1].split() == ["class", "(all", "rows)", "rows", "cut", "share"]
+    for line, (name, row) in zip(lines[-2:], facts["per_class"].items(), strict=True):
+        assert line.split() == [name, "40", str(row["truncated"]), f"{100 * row['share']:.1f}", "%"]
+
+
+def test_texts_in_windows_are_not_called_cut() -> None:
+    facts, lines = long_texts(["ham", "spam"], windows=True)
+    assert " ".join(lines).count("cut") == 0
+    assert f"were read in {facts['windows']} windows." in lines[0]
+    for line, (name, row) in zip(lines[-2:], facts["per_class"].items(), strict=True):
+        assert line.split() == [name, "40", str(row["windowed"]), f"{100 * row['windowed_share']:.1f}", "%"]
+
+
+def test_no_long_texts_are_said_in_a_line() -> None:
+    _, lines = long_texts(["ham", "spam"], limit=40)
+    assert lines == ["No text is longer than the 40 tokens of minilm."]
+
+
+@pytest.mark.parametrize("every_class", [False, True])
+def test_of_many_classes_those_cut_most_are_shown(every_class: bool) -> None:
+    classes = [f"class{c}" for c in range(13)]
+    facts, lines = long_texts(classes, every_class=every_class)
+    shown_first = re.findall(r"^class\d+", "\n".join(lines), flags=re.MULTILINE)
+    by_share = sorted(classes, key=lambda name: -facts["per_class"][name]["share"])
+    assert shown_first == (classes if every_class else by_share[:10])
 
 
 def test_a_run_without_validation_selects_nothing() -> None:
