@@ -30,8 +30,8 @@ CHUNK_TEXTS = 16384
 CHUNK_TOKENS = 2**20
 # Parts of texts tokenised ahead: a chunk. In windows a part may hold all the tokens of a long text, so fewer wait.
 WAITING_PARTS = {"cut": CHUNK_TEXTS // TEXTS_AT_ONCE, "windows": 4}
-# Batches that wait for the cache. Two backends' worth: none is idle while a shard is written.
-WAITING_BATCHES = 8
+# Batches under way or waiting for the cache, for each that is computed at the same time: none is idle meanwhile.
+WAITING_BATCHES = 3
 
 
 class Listener:
@@ -195,7 +195,7 @@ class _Work:
         with contextlib.ExitStack() as stack:
             facts = recorded_facts(self.encoder.checkpoint, self.encoder.arithmetic)
             self.writers = {p: stack.enter_context(s.writer(recorded=facts)) for p, s in self.stores.items()}
-            behind = stack.enter_context(Behind(self._keep, depth=WAITING_BATCHES))
+            behind = stack.enter_context(Behind(self._keep, depth=WAITING_BATCHES * self.encoder.at_once))
             parts = stack.enter_context(ahead(self._tokenised(missing), depth=WAITING_PARTS[self.space.long]))
             for rows, tokens in _chunks(parts):
                 means = WindowMeans(tokens.texts, tokens.content, normalize=self.space.normalize)
@@ -219,10 +219,7 @@ class _Work:
                 running = self.encoder.start([tokens.rows[i] for i in part])
             except MemoryError as error:
                 if self.budget < self.encoder.token_budget:
-                    raise EncoderUnfit(
-                        f"Memory of {self.encoder.device} does not suffice for {len(part)} texts of "
-                        f"{int(tokens.lengths[part].max())} tokens. Free some, or cut texts with --max-length."
-                    ) from error
+                    raise self._no_memory(len(part)) from error
                 self.budget //= 2
                 self.listener.note(f"out of memory on {self.encoder.device}: batches of {self.budget:,} tokens now")
                 yield from self._start(tokens, part)
@@ -231,7 +228,11 @@ class _Work:
 
     def _keep(self, batch: _Batch) -> None:
         """Wait for the vectors of a batch and hand them to the writers of their spaces."""
-        texts, vectors = batch.means.add(batch.part, batch.running())
+        try:
+            computed = batch.running()
+        except MemoryError as error:
+            raise self._no_memory(len(batch.part)) from error
+        texts, vectors = batch.means.add(batch.part, computed)
         for p in self.writers:
             self._add(p, batch.rows[texts], batch.counts[texts], vectors[p])
         self.done += len(texts)
@@ -247,6 +248,12 @@ class _Work:
         lacking = ~self.present[pooling][rows]
         if lacking.any():
             self.writers[pooling].add(self.keys[rows[lacking]], vectors[lacking], counts[lacking])
+
+    def _no_memory(self, rows: int) -> EncoderUnfit:
+        return EncoderUnfit(
+            f"Memory of {self.encoder.device} does not suffice for {rows} texts of up to {self.space.max_length} "
+            "tokens at once.\nFree some, or shorten the texts with --max-length."
+        )
 
     def _not_finite(self, row: int) -> str:
         arithmetic = self.encoder.arithmetic

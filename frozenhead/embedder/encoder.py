@@ -35,6 +35,7 @@ class Backend(Protocol):
     """What computes an encoder."""
 
     token_budget: int
+    at_once: int  # batches it computes at the same time
 
     def start(self, ids: Ids) -> Callable[[], tuple[NDArray[np.float32], ...]]:
         """Begin with a batch; what is returned waits for its vectors (B, D), one array for each pooling."""
@@ -83,6 +84,11 @@ class Encoder:
     def token_budget(self) -> int:
         """Tokens of one batch."""
         return self.backend.token_budget
+
+    @property
+    def at_once(self) -> int:
+        """Batches computed at the same time."""
+        return self.backend.at_once
 
     def tokenize(self, texts: Sequence[str]) -> TokenRows:
         """Token ids of each text, cut at the space's length or in windows of it, and how many tokens there were."""

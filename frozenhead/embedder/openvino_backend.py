@@ -58,6 +58,7 @@ class OpenVinoBackend:
         self._inputs = [port.get_any_name() for port in self._compiled.inputs]
         self._idle: list[Any] = []
         self.token_budget = TOKEN_BUDGET
+        self.at_once = int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
 
     def start(self, ids: dict[str, NDArray[np.int64]]) -> Callable[[], tuple[NDArray[np.float32], ...]]:
         """Begin with a batch; what is returned waits for its vectors (B, D) float32, one array for each pooling."""

@@ -1,8 +1,11 @@
 """An encoder computed by torch, on the CPU or on a CUDA device."""
 
+import os
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -12,6 +15,10 @@ from torch import Tensor
 from frozenhead.embedder.graph import PooledEncoder
 from frozenhead.embedder.hardware import Arithmetic
 
+T = TypeVar("T")
+
+# Batches computed at once on a CPU, each on its share of the cores.
+MOST_WORKERS = 16
 # Tokens of one batch, padding included. Measured on 2 cores in benchmarks/RESULTS.md.
 CPU_TOKEN_BUDGET = 2048
 # On CUDA by free memory, within these bounds. None of the three has been measured.
@@ -39,7 +46,9 @@ class TorchBackend:
             for name, parameter in graph.named_parameters():
                 if name.endswith((".q_bias", ".v_bias")):  # DeBERTa's, of products; in fp32 its mask would overflow
                     parameter.data = parameter.data.to(self.dtype)
-        self.token_budget = CPU_TOKEN_BUDGET if self.device.type == "cpu" else self._cuda_budget()
+        self._workers = _Workers() if self.device.type == "cpu" else None
+        self.token_budget = CPU_TOKEN_BUDGET if self._workers is not None else self._cuda_budget()
+        self.at_once = self._workers.count if self._workers is not None else 2
 
     def start(self, ids: dict[str, NDArray[np.int64]]) -> Callable[[], tuple[NDArray[np.float32], ...]]:
         """Begin with a batch; what is returned waits for its vectors (B, D) float32, one array for each pooling.
@@ -49,21 +58,25 @@ class TorchBackend:
         MemoryError
             The batch is too large for the device.
         """
+        if self._workers is not None:
+            return self._workers.submit(lambda: tuple(v.numpy() for v in self._vectors(ids)))
+        return self._to_host(self._vectors(ids))
+
+    def _vectors(self, ids: dict[str, NDArray[np.int64]]) -> list[Tensor]:
+        """Vectors (B, D) float32 on the device, one tensor for each pooling."""
         with _memory_errors(), torch.inference_mode(), self._precision():
             inputs: dict[str, Any] = {name: self._to_device(torch.from_numpy(table)) for name, table in ids.items()}
             if self.graph.fused and ids["attention_mask"].all():
                 inputs["attention_mask"] = None  # attention has a quicker way when nothing is padded
-            return self._to_host([v.float() for v in self.graph(**inputs)])
+            return [v.float() for v in self.graph(**inputs)]
 
     def _to_device(self, table: Tensor) -> Tensor:
-        if self.device.type == "cpu":
+        if self._workers is not None:
             return table
         return table.pin_memory().to(self.device, non_blocking=True)
 
     def _to_host(self, vectors: list[Tensor]) -> Callable[[], tuple[NDArray[np.float32], ...]]:
         """The copy back, under way: the device goes on with the next batch meanwhile."""
-        if self.device.type == "cpu":
-            return lambda: tuple(v.numpy() for v in vectors)
         pinned = [torch.empty(v.shape, dtype=v.dtype, pin_memory=True) for v in vectors]
         for host, vector in zip(pinned, vectors, strict=True):
             host.copy_(vector, non_blocking=True)
@@ -88,6 +101,36 @@ class TorchBackend:
         if self.dtype == torch.float32:
             return nullcontext()
         return torch.autocast(self.device.type, self.dtype)
+
+
+class _Workers:
+    """Threads that compute one batch each, so that products too small for all cores keep them all busy.
+
+    Threads that share a batch wait for each other by spinning, and lose most where other processes want the cores.
+    """
+
+    def __init__(self) -> None:
+        self._threads = torch.get_num_threads()
+        self.count = min(self._threads, MOST_WORKERS)
+        self._pool: ThreadPoolExecutor | None = None
+        self._process = 0
+
+    def submit(self, compute: Callable[[], T]) -> Callable[[], T]:
+        """Have it computed; what is returned waits for the result."""
+        if self._pool is None or self._process != os.getpid():  # a fork has none of its parent's threads
+            self._pool, self._process = self._start(), os.getpid()
+        return self._pool.submit(compute).result
+
+    def _start(self) -> ThreadPoolExecutor:
+        share = self._threads // self.count
+        pool = ThreadPoolExecutor(
+            self.count, "frozenhead-encoder", initializer=torch.set_num_threads, initargs=(share,)
+        )
+        together = threading.Barrier(self.count)
+        for begun in [pool.submit(together.wait) for _ in range(self.count)]:
+            begun.result()
+        torch.set_num_threads(self._threads)  # each thread has its own number, but new ones take the last that was set
+        return pool
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from frozenhead.cache import VectorCache
-from frozenhead.embedder import POOLINGS, Checkpoint, EmbedSettings, embed_texts, find_checkpoint
+from frozenhead.embedder import Checkpoint, EmbedSettings, embed_texts, find_checkpoint
 from frozenhead.embedder import encoder as encoder_module
 from frozenhead.embedder.encoder import Encoder
 from frozenhead.embedder.plain import PlainEncoder
@@ -30,6 +30,7 @@ TEXTS = [
     "☃☃☃",
 ]
 
+POOLINGS = ["pooler", "cls", "mean", "max"]
 TOLERANCE = 1e-5  # the promise of fp32
 LEAST_COSINE = 0.999  # the promise of bf16 and fp16
 
@@ -221,6 +222,7 @@ class Starved:
     """A backend whose memory holds a number of rows."""
 
     token_budget = 64
+    at_once = 1
 
     def __init__(self, backend: Any, rows: int) -> None:
         self.backend, self.rows = backend, rows

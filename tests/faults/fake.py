@@ -68,6 +68,7 @@ class FakeEncoder:
     checkpoint = CHECKPOINT
     arithmetic = choose_arithmetic(device="cpu", backend="torch", precision="fp32")
     device = "cpu"
+    at_once = 1
     token_budget = BATCH_ROWS  # every text is one token long
 
     def __init__(self, computed: Tell) -> None:
