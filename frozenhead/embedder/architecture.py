@@ -5,7 +5,7 @@ Pure functions of the parsed JSON; no torch and no transformers is loaded.
 
 from typing import Any
 
-from frozenhead.errors import EncoderUnfit
+from frozenhead.errors import EncoderUnfit, UsageError
 
 SHORTEST = 3  # [CLS], one token, [SEP]
 
@@ -41,6 +41,29 @@ def layer_count(config: dict[str, Any]) -> int | None:
         if isinstance(value, int) and value > 0:
             return value
     return None
+
+
+def layer_from_top(layer: int, layers: int | None, name: str) -> int:
+    """A layer's number as -1 for the last, -2 for the one before, ...; 0 and more count from the embeddings.
+
+    Raises
+    ------
+    UsageError
+        There is no such layer.
+    EncoderUnfit
+        The config does not say how many there are, and another than the last is wanted.
+    """
+    if layer == -1:
+        return layer
+    if layers is None:
+        raise EncoderUnfit(f"config.json of {name} does not say how many layers it has. Leave --layer out.")
+    from_top = layer if layer < 0 else layer - (layers + 1)
+    if not -(layers + 1) <= from_top <= -1:
+        raise UsageError(
+            f"layer is {layer}; {name} has {layers} layers: --layer -1 (the last) to {-(layers + 1)} (the embeddings), "
+            f"or as well 0 (the embeddings) to {layers}."
+        )
+    return from_top
 
 
 def own_limit(config: dict[str, Any], tokenizer_config: dict[str, Any]) -> int:

@@ -17,6 +17,7 @@ from frozenhead.embedder.architecture import (
     can_pool,
     check_computable,
     layer_count,
+    layer_from_top,
     own_limit,
     state_size,
 )
@@ -131,16 +132,7 @@ class Checkpoint:
         EncoderUnfit
             The config does not say how many layers there are.
         """
-        if layer == -1:
-            return layer
-        if self.layers is None:
-            raise EncoderUnfit(f"config.json of {self.model} does not say how many layers it has. Leave --layer out.")
-        from_top = layer if layer < 0 else layer - (self.layers + 1)
-        if not -(self.layers + 1) <= from_top <= -1:
-            raise UsageError(
-                f"layer is {layer}; {self.name} has {self.layers} layers: --layer -1 (the last) to "
-                f"{-(self.layers + 1)} (the embeddings), or as well 0 (the embeddings) to {self.layers}."
-            )
+        from_top = layer_from_top(layer, self.layers, self.name)
         bound = [pooling for pooling in poolings if pooling in ("pooler", "last4")]
         if from_top != -1 and bound:
             raise UsageError(

@@ -226,6 +226,16 @@ def test_last4_of_fewer_than_four_layers_is_refused_with_the_way_out(tmp_path: P
     np.testing.assert_allclose(encoder.encode(encoder.tokenize(TEXTS).rows)["last4"], expected, atol=TOLERANCE, rtol=0)
 
 
+def test_a_config_that_does_not_say_its_layers_leaves_the_last_one(tmp_path: Path) -> None:
+    folder = make(tmp_path / "bert", "bert")
+    edit_json(folder / "config.json", num_hidden_layers=None)
+    checkpoint = find_checkpoint(folder)
+    assert decide(settings(("cls",)), checkpoint).layer == -1
+    for given in ({"poolings": ("cls",), "layer": -2}, {"poolings": ("last4",)}):
+        with pytest.raises(EncoderUnfit, match="layers"):
+            decide(settings(**given), checkpoint)
+
+
 # Lengths
 
 
