@@ -26,8 +26,10 @@ from frozenhead.embedder import (
     space_of,
     torch_backend,
 )
+from frozenhead.embedder.batching import token_batches
+from frozenhead.embedder.compute import _in_order
 from frozenhead.embedder.plain import PlainEncoder
-from frozenhead.embedder.tokens import text_parts
+from frozenhead.embedder.tokens import TokenRows, text_parts
 from frozenhead.embedder.windows import WindowMeans
 from frozenhead.errors import UsageError
 from tests.conftest import WORDS
@@ -114,6 +116,19 @@ def test_all_poolings_come_from_one_pass(checkpoint: Checkpoint, tmp_path: Path)
     for pooling, store in done.stores.items():
         alone = embedded(tmp_path, checkpoint, LONG, poolings=(pooling,))
         np.testing.assert_allclose(np.asarray(store.lookup(done.keys).vectors), alone, atol=TOLERANCE, rtol=0)
+
+
+def test_windows_are_computed_in_the_order_of_their_texts() -> None:
+    of = np.repeat(np.arange(9), 5)
+    ones = np.ones(len(of), np.int32)
+    tokens = TokenRows(rows=[{}] * len(of), texts=of, content=ones, lengths=ones, counts=np.ones(9, np.int32))
+    means = WindowMeans(of, ones)
+    open_texts, came = [], 0
+    for batch in _in_order(tokens, token_batches(ones, budget=2)):
+        came += len(means.add(batch, {"mean": np.ones((len(batch), 1), np.float32)})[0])
+        open_texts.append(int(of[batch].max()) + 1 - came)
+    assert came == 9
+    assert max(open_texts) <= 2
 
 
 def test_a_stop_keeps_the_texts_whose_windows_were_all_computed(
