@@ -137,7 +137,21 @@ def embed(
     revision: Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit on the hub.")] = None,
     name: Annotated[str | None, typer.Option("--name", help="What the encoder is called in the run.")] = None,
     pooling: Annotated[
-        str | None, typer.Option("--pooling", help="pooler, cls, mean, max; several with commas.  [default: pooler]")
+        str | None,
+        typer.Option(
+            "--pooling",
+            help="pooler, cls, mean, max, last4 (the [CLS] states of the last four layers); several with commas. "
+            "auto: what the encoder's sentence-transformers files say.  [default: pooler]",
+        ),
+    ] = None,
+    layer: Annotated[
+        int, typer.Option("--layer", help="Which layer is pooled: -1 the last, -2 the one before; 0 the embeddings.")
+    ] = -1,
+    prefix: Annotated[
+        str | None, typer.Option("--prefix", metavar="TEXT", help="Put before every text, such as 'query: ' for E5.")
+    ] = None,
+    normalize: Annotated[
+        bool | None, typer.Option("--normalize/--no-normalize", help="Scale vectors to length 1.  [default: no]")
     ] = None,
     max_length: Annotated[
         str | None,
@@ -173,7 +187,8 @@ def embed(
 
     options = embed_options(
         data=data, out=out, recipe=recipe, model=model, revision=revision, name=name,
-        pooling=pooling, max_length=max_length, precision=precision, backend=backend, device=device,
+        pooling=pooling, layer=layer, prefix=prefix, normalize=normalize, max_length=max_length, precision=precision,
+        backend=backend, device=device,
         corpus={
             "text": text, "label": label, "labelled": not no_label, "split": split, "seed": seed,
             "split_column": split_column, "val": val, "test": test, "group_duplicates": group_duplicates,

@@ -16,8 +16,8 @@ EXPORTS = {
     ],
     "frozenhead.embedder": [
         "POOLINGS", "Arithmetic", "Checkpoint", "EmbedSettings", "Embedded", "Embedder", "Listener", "count_windows",
-        "decide", "embed_texts", "find_checkpoint", "settings_of", "shortest_length", "space_of", "special_tokens",
-        "token_counts",
+        "decide", "embed_texts", "find_checkpoint", "follow_folder", "settings_of", "shortest_length", "space_of",
+        "special_tokens", "token_counts",
     ],
     "frozenhead.heads": [
         "HEADS", "DenseHead", "Head", "LogisticHead", "MajorityHead", "SoftmaxHead", "TfidfHead", "Trainer",

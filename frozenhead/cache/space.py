@@ -96,5 +96,6 @@ class Space:
         """The fields in which two spaces differ, for people: `max_length 25 instead of 128`."""
         mine, theirs = dataclasses.asdict(self), dataclasses.asdict(other)
         changed = [name for name in mine if mine[name] != theirs[name]]
-        parts = ["other checkpoint files" if n == "files" else f"{n} {mine[n]} instead of {theirs[n]}" for n in changed]
-        return ", ".join(parts) or "nothing"
+        values = {n: [repr(v) if n == "prefix" else v for v in (mine[n], theirs[n])] for n in changed}  # may be empty
+        parts = [f"{n} {a} instead of {b}" for n, (a, b) in values.items() if n != "files"]
+        return ", ".join(["other checkpoint files"] * ("files" in values) + parts) or "nothing"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import platform
+import re
 from collections import Counter
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -13,15 +14,19 @@ import pandas as pd
 from frozenhead.cache import Space, VectorCache, distinct_keys, text_keys
 from frozenhead.commands.lengths import settle_length, token_facts
 from frozenhead.commands.options import DEFAULT_MODEL, EmbedOptions
-from frozenhead.commands.vectors import embed_aloud, write_pinned
+from frozenhead.commands.vectors import embed_aloud, recorded_space, write_pinned
 from frozenhead.commands.voice import Silence, Voice
 from frozenhead.corpus import Corpus, load_corpus
-from frozenhead.embedder import Checkpoint, find_checkpoint, space_of
+from frozenhead.embedder import Checkpoint, find_checkpoint, follow_folder, space_of
+from frozenhead.embedder.modules import MODULES
 from frozenhead.embedder.pooling import Pooling
-from frozenhead.errors import UsageError
+from frozenhead.embedder.settings import AUTO
+from frozenhead.errors import RunDamaged, UsageError
 from frozenhead.files import check_writable
 from frozenhead.report.metrics import balanced_weights
 from frozenhead.runs import FEATURE_FORMAT, SPLITS, Run, check_place
+
+_E5 = re.compile(r"(^|[-_])e5([-_]|$)")
 
 _VERSIONS = ("frozenhead", "torch", "transformers", "tokenizers", "safetensors", "scikit-learn", "numpy", "pandas")
 
@@ -46,6 +51,7 @@ def embed(options: EmbedOptions, voice: Voice | None = None) -> dict[str, Any]:
     for note in corpus.notes:
         voice.say(note)
     checkpoint = find_checkpoint(options.model, revision=options.revision)
+    options = _follow_aloud(options, checkpoint, voice)
     cache = VectorCache(options.cache_dir)
     frame = corpus.frame.assign(key=_key_column(corpus.frame["text"]))
     run = _same_run(options, frame)
@@ -84,6 +90,22 @@ def embed(options: EmbedOptions, voice: Voice | None = None) -> dict[str, Any]:
     }
 
 
+def _follow_aloud(options: EmbedOptions, checkpoint: Checkpoint, voice: Voice) -> EmbedOptions:
+    """The options with pooling `auto` decided and told of, and a word about a prefix that is missing."""
+    settings = follow_folder(options.settings, checkpoint)
+    if options.settings.poolings == AUTO:
+        source = MODULES if checkpoint.modules else "a trained pooler" if checkpoint.has_pooler else "no trained pooler"
+        taken = [*settings.poolings, *(["normalized"] if settings.normalize else [])]
+        taken += [f"max_length {settings.max_length}"] if settings.max_length else []
+        taken += [f"prefix {settings.prefix!r}"] if settings.prefix else []
+        voice.say(f"pooling auto: {', '.join(taken)} ({source})")
+    if not settings.prefix and _E5.search(checkpoint.name.lower()):
+        voice.say(
+            f"{checkpoint.name}: E5 encoders were trained with a prefix before every text; try --prefix 'query: '"
+        )
+    return dataclasses.replace(options, settings=settings)
+
+
 def _key_column(texts: "pd.Series[str]") -> list[bytes]:
     return [key.tobytes() for key in text_keys(texts)]
 
@@ -113,24 +135,25 @@ def _feature_names(options: EmbedOptions, checkpoint: Checkpoint, run: Run | Non
     names: dict[Pooling, str] = {}
     for pooling in options.settings.poolings:
         space = space_of(checkpoint, pooling, options.settings)
-        name = f"{options.name or checkpoint.name}.{pooling}"
-        if name in there and there[name]["space"] != space.id:
-            windows = "-windows" if space.long == "windows" else ""
+        name = f"{options.name or checkpoint.name}.{pooling}{f'.layer{space.layer}' if space.layer != -1 else ''}"
+        difference = _difference(there[name], space, name) if name in there else None
+        if difference:
             raise UsageError(
-                f"{name} in {options.out} is another space: it has max_length {_length(there[name]['identity'])}, "
-                f"this one {_length(space.to_dict())}{_other_files(there[name], space.to_dict())}.\n"
-                f"Keep both with --name {checkpoint.name}-{space.max_length}{windows}, or start anew with --overwrite."
+                f"{name} in {options.out} is another space: it has {difference}.\n"
+                f"Keep both with --name {checkpoint.name}-2 or the like, or start anew with --overwrite."
             )
         names[pooling] = name
     return names
 
 
-def _length(identity: dict[str, Any]) -> str:
-    return f"{identity['max_length']}{' in windows' if identity.get('long') == 'windows' else ''}"
-
-
-def _other_files(record: dict[str, Any], fields: dict[str, Any]) -> str:
-    return "" if record["identity"]["files"] == fields["files"] else ", and its checkpoint's files differ"
+def _difference(record: dict[str, Any], space: Space, name: str) -> str | None:
+    """How a recorded space differs from another, for people; None if it does not, or is damaged and no loss."""
+    if record["space"] == space.id:
+        return None
+    try:
+        return recorded_space(record, name).difference(space)
+    except RunDamaged:
+        return None
 
 
 def _run_info(options: EmbedOptions, corpus: Corpus) -> dict[str, Any]:
@@ -173,7 +196,7 @@ def _counts(corpus: Corpus, distinct: int) -> dict[str, Any]:
 def _dry_run(
     options: EmbedOptions, corpus: Corpus, checkpoint: Checkpoint, cache: VectorCache, frame: pd.DataFrame
 ) -> dict[str, Any]:
-    keys = text_keys(frame["text"])
+    keys = text_keys(frame["text"], prefix=options.settings.prefix or "")
     distinct = keys[distinct_keys(keys)[0]]
     stores = [cache.space(space_of(checkpoint, p, options.settings)) for p in options.settings.poolings]
     present = np.logical_and.reduce([s.lookup(distinct, with_vectors=False).found for s in stores])

@@ -89,6 +89,9 @@ def embed_options(
     backend: str,
     device: str,
     corpus: dict[str, Any],
+    layer: int = -1,
+    prefix: str | None = None,
+    normalize: bool | None = None,
     revision: str | None = None,
     name: str | None = None,
     cache_dir: Path | None = None,
@@ -116,6 +119,9 @@ def embed_options(
         corpus=CorpusOptions(**{**corpus, **split}),
         settings=EmbedSettings(
             poolings=poolings,
+            layer=layer,
+            prefix=prefix,
+            normalize=normalize,
             max_length=None if length in (None, AUTO) else _tokens(length),
             long=long,  # type: ignore[arg-type]  # checked by EmbedSettings
             precision=chosen("precision", precision, "auto"),

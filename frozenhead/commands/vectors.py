@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from frozenhead.cache import Space, SpaceStore, VectorCache
+from frozenhead.cache import Space, SpaceStore, VectorCache, text_keys
+from frozenhead.cache.keys import KEY_BYTES
 from frozenhead.commands.voice import Advance, Voice
 from frozenhead.embedder import (
     Arithmetic,
@@ -69,8 +70,12 @@ def run_vectors(
     CacheDamaged
         A pinned shard or a vector is missing.
     """
-    keys = np.frombuffer(b"".join(corpus["key"]), np.uint8).reshape(-1, 32)
     store = feature_store(record, name=name, cache_dir=cache_dir)
+    keys = (
+        text_keys(corpus["text"], prefix=store.space.prefix)
+        if store.space.prefix
+        else np.frombuffer(b"".join(corpus["key"]), np.uint8).reshape(-1, KEY_BYTES)
+    )
     try:
         lookup = store.lookup(keys, shards=record["shards"])
     except CacheDamaged:

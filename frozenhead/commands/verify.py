@@ -174,7 +174,12 @@ class _Proof:
     def _encode(self, rows: list[int]) -> Any:
         texts = [self.space.prefix + self.texts[row] for row in rows]
         return self.encoder.vectors(
-            texts, pooling=self.space.pooling, max_length=self.space.max_length, long=self.space.long
+            texts,
+            pooling=self.space.pooling,
+            max_length=self.space.max_length,
+            layer=self.space.layer,
+            normalize=self.space.normalize,
+            long=self.space.long,
         )
 
     def _trainer(self, n_classes: int, weights: NDArray[np.float64]) -> Trainer:

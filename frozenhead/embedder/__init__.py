@@ -7,7 +7,7 @@ from frozenhead.embedder.finding import find_checkpoint
 from frozenhead.embedder.hardware import Arithmetic
 from frozenhead.embedder.lengths import shortest_length, special_tokens, token_counts
 from frozenhead.embedder.pooling import POOLINGS
-from frozenhead.embedder.settings import EmbedSettings, decide, settings_of, space_of
+from frozenhead.embedder.settings import EmbedSettings, decide, follow_folder, settings_of, space_of
 from frozenhead.embedder.windows import count_windows
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "decide",
     "embed_texts",
     "find_checkpoint",
+    "follow_folder",
     "settings_of",
     "shortest_length",
     "space_of",

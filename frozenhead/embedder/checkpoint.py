@@ -7,10 +7,21 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from frozenhead.embedder.architecture import (
+    SHORTEST,
+    can_pool,
+    check_computable,
+    layer_count,
+    own_limit,
+    state_size,
+)
+from frozenhead.embedder.modules import SentenceModules, read_modules, transformer_folder
+from frozenhead.embedder.pooling import LAST_LAYERS
 from frozenhead.errors import EncoderUnfit, EncoderUntrusted, UsageError
 
 CONFIG = "config.json"
@@ -20,24 +31,20 @@ WEIGHTS_INDEX = "model.safetensors.index.json"
 ADAPTER_CONFIG = "adapter_config.json"
 
 # Every file that a tokenizer may read. More than one tokenizer needs, so that none is missed.
+TOKENIZER_TABLES = (
+    "byte_maps", "emoji", "entity_vocab", "normalizer", "tekken", "word_pronunciation", "word_shape",
+)  # fmt: skip
 _TOKENIZER_FILE = re.compile(
     r"(tokenizer|vocab|merges|special_tokens_map|added_tokens|bpe).*|.*\.(model|tokenizer|spm)"
-    r"|(byte_maps|emoji|entity_vocab|normalizer|tekken|word_pronunciation|word_shape)\.json"
+    rf"|({'|'.join(TOKENIZER_TABLES)})\.json"
 )
 # Weights of transformers' distributed checkpoints: one such name, and all safetensors of the folder are read.
 _DISTRIBUTED_WEIGHTS = re.compile(r"shard-\d{5}-model-\d{5}-of-\d{5}\.safetensors")
 # Paths that old versions left in tokenizer_config.json; transformers looks beside it instead, or nowhere.
 _INERT_PATHS = {"tokenizer_file", "special_tokens_map_file", "added_tokens_file", "tokenizer_config_file"}
 
-_POOLER_WEIGHT = re.compile(r"(.*\.)?pooler\.(dense\.)?weight")  # BERT's and ELECTRA's; ALBERT's has no `dense`
+_POOLER_WEIGHT = re.compile(r"(.*\.)?pooler\.(dense\.)?weight")  # BERT's; ALBERT's has no `dense`
 _VOCABULARY_FILE = re.compile(r"tokenizer\.json|vocab\..*|bpe\.codes|.*\.model")
-
-# Models whose first position is padding_idx + 1, so that two positions are never used.
-_OFFSET_POSITIONS = {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer", "data2vec-text"}
-
-SHORTEST = 3  # [CLS], one token, [SEP]
-_FALLBACK_LENGTH = 512
-_NO_LIMIT = 10**6  # tokenizers without a limit of their own say 1e30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +60,7 @@ class Checkpoint:
     revision, commit : str or None
         What was asked of the hub, and what it was.
     folder : Path
+        Where its config, weights and tokenizer are.
     files : tuple of (name, sha256)
         Weights, config and tokenizer files.
     dim : int
@@ -61,6 +69,12 @@ class Checkpoint:
         The encoder's own limit in tokens, special tokens included.
     has_pooler : bool
         Whether trained pooler weights are in the checkpoint.
+    architecture : str
+        transformers' name for it: `bert`, `roberta`, ...
+    layers : int or None
+        Layers on the embeddings; None if the config does not say it.
+    modules : SentenceModules or None
+        What its sentence-transformers files say, if it has them.
     """
 
     model: str
@@ -72,6 +86,13 @@ class Checkpoint:
     dim: int
     max_length: int
     has_pooler: bool
+    architecture: str = ""
+    layers: int | None = None
+    modules: SentenceModules | None = None
+
+    def dim_of(self, pooling: str) -> int:
+        """D, the size of a vector of one pooling."""
+        return LAST_LAYERS * self.dim if pooling == "last4" else self.dim
 
     def check_length(self, max_length: int) -> int:
         """`max_length` if the encoder can take it, else `UsageError`."""
@@ -85,15 +106,52 @@ class Checkpoint:
     def check_pooling(self, pooling: str) -> str:
         """`pooling` if the checkpoint has what it needs, else `EncoderUnfit` with the way out."""
         if pooling == "pooler" and not self.has_pooler:
+            reason = (
+                "has no trained pooler weights: transformers would make up random ones on every load"
+                if can_pool({"model_type": self.architecture})
+                else f"has no pooler: the architecture {self.architecture} knows none"
+            )
             raise EncoderUnfit(
-                f"{self.model} has no trained pooler weights: transformers would make up random ones on every load.\n"
-                "Use --pooling cls (the last state of [CLS]) or --pooling mean."
+                f"{self.model} {reason}.\nUse --pooling cls (the last state of [CLS]) or --pooling mean."
+            )
+        if pooling == "last4" and (self.layers is None or self.layers < LAST_LAYERS):
+            raise EncoderUnfit(
+                f"{self.model} has {self.layers or 'an unknown number of'} layers; last4 joins the [CLS] states of the "
+                f"last {LAST_LAYERS}.\nUse --pooling cls (the last state of [CLS]) or --pooling mean."
             )
         return pooling
 
+    def check_layer(self, layer: int, poolings: Sequence[str]) -> int:
+        """`layer` as -1 for the last, -2 for the one before, ..., down to the embeddings.
+
+        Raises
+        ------
+        UsageError
+            There is no such layer, or a pooling is not defined on it.
+        EncoderUnfit
+            The config does not say how many layers there are.
+        """
+        if layer == -1:
+            return layer
+        if self.layers is None:
+            raise EncoderUnfit(f"config.json of {self.model} does not say how many layers it has. Leave --layer out.")
+        from_top = layer if layer < 0 else layer - (self.layers + 1)
+        if not -(self.layers + 1) <= from_top <= -1:
+            raise UsageError(
+                f"layer is {layer}; {self.name} has {self.layers} layers: --layer -1 (the last) to "
+                f"{-(self.layers + 1)} (the embeddings), or as well 0 (the embeddings) to {self.layers}."
+            )
+        bound = [pooling for pooling in poolings if pooling in ("pooler", "last4")]
+        if from_top != -1 and bound:
+            raise UsageError(
+                f"Pooling {bound[0]} is of the last layer, not of layer {layer}.\n"
+                f"Use --pooling cls, mean or max with --layer {layer}, or leave --layer out."
+            )
+        return from_top
+
 
 def read_checkpoint(folder: Path, *, model: str, revision: str | None = None, commit: str | None = None) -> Checkpoint:
-    """Inspect and hash the checkpoint in `folder`.
+    """Inspect and hash the checkpoint in `folder`, or in the folder in it that sentence-transformers' files name.
 
     Raises
     ------
@@ -102,6 +160,7 @@ def read_checkpoint(folder: Path, *, model: str, revision: str | None = None, co
     EncoderUntrusted
         The config asks for code of its own (`auto_map`).
     """
+    named, folder = folder, transformer_folder(folder, model)
     config = _read_json(folder / CONFIG, model)
     tokenizer_config = _read_json(folder / TOKENIZER_CONFIG, model) if (folder / TOKENIZER_CONFIG).exists() else {}
     for name, content in ((CONFIG, config), (TOKENIZER_CONFIG, tokenizer_config)):
@@ -110,26 +169,28 @@ def read_checkpoint(folder: Path, *, model: str, revision: str | None = None, co
                 f"{folder / name} has an auto_map: the checkpoint wants to run Python code of its own, "
                 "which frozenhead never does.\nUse a checkpoint of an architecture that transformers knows."
             )
-    if config.get("is_encoder_decoder"):
-        raise EncoderUnfit(f"{model} is an encoder-decoder; frozenhead needs a BERT-like encoder. Try minilm.")
+    check_computable(config, model)
     _check_complete(folder, config, tokenizer_config, model)
     weights = weight_files(folder, model)
     _check_vocabulary(folder, model)
     try:
         files = hash_files(folder, weights)
-        has_pooler = any(_has_pooler(folder / name) for name in weights)
+        has_pooler = can_pool(config) and any(_has_pooler(folder / name) for name in weights)
     except (OSError, ValueError) as error:
         raise EncoderUnfit(f"The checkpoint {folder} cannot be read: {error}. Copy or download it again.") from error
     return Checkpoint(
         model=model,
-        name=re.sub(r"[^A-Za-z0-9_-]+", "-", Path(model).resolve().name if folder == Path(model) else Path(model).name),
+        name=re.sub(r"[^A-Za-z0-9_-]+", "-", Path(model).resolve().name if named == Path(model) else Path(model).name),
         revision=revision,
         commit=commit,
         folder=folder,
         files=files,
-        dim=_dim(config, model),
-        max_length=_own_limit(config, tokenizer_config),
+        dim=state_size(config, model),
+        max_length=own_limit(config, tokenizer_config),
         has_pooler=has_pooler,
+        architecture=str(config.get("model_type", "")),
+        layers=layer_count(config),
+        modules=read_modules(named, model),
     )
 
 
@@ -248,21 +309,3 @@ def _has_pooler(path: Path) -> bool:
     if not isinstance(header, dict):
         raise ValueError(f"the header of {path.name} is not an object")
     return any(_POOLER_WEIGHT.fullmatch(name) for name in header)
-
-
-def _dim(config: dict[str, Any], model: str) -> int:
-    for field in ("hidden_size", "dim", "d_model"):  # BERT and most others, DistilBERT, XLNet
-        value = config.get(field)
-        if isinstance(value, int) and value > 0:
-            return value
-    raise EncoderUnfit(f"config.json of {model} does not say hidden_size, so it is not a BERT-like encoder.")
-
-
-def _own_limit(config: dict[str, Any], tokenizer_config: dict[str, Any]) -> int:
-    """The shorter of what the tokenizer and the position embeddings allow."""
-    positions = config.get("max_position_embeddings")
-    if isinstance(positions, int) and config.get("model_type") in _OFFSET_POSITIONS:
-        positions -= int(config.get("pad_token_id") or 0) + 1
-    claimed = [positions, tokenizer_config.get("model_max_length")]
-    limits = [int(n) for n in claimed if isinstance(n, int | float) and SHORTEST <= n < _NO_LIMIT]
-    return min(limits, default=_FALLBACK_LENGTH)

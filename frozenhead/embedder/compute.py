@@ -112,7 +112,7 @@ def embed_texts(
     listener = listener or Listener()
     settings = decide(settings, checkpoint)
     stores = {p: cache.space(space_of(checkpoint, p, settings)) for p in settings.poolings}
-    keys = text_keys(texts)
+    keys = text_keys(texts, prefix=settings.prefix or "")
     first, inverse = distinct_keys(keys)
     distinct = keys[first]  # (m, 32)
     lookups = {p: store.lookup(distinct, with_vectors=False) for p, store in stores.items()}
@@ -212,19 +212,22 @@ class _Work:
             yield missing[part], self.encoder.tokenize(texts[part])
 
     def _start(self, tokens: TokenRows, batch: NDArray[np.intp]) -> Iterator[tuple[NDArray[np.intp], Running]]:
-        """Begin with a batch; where memory does not suffice, with its halves, and with smaller batches from then on."""
-        try:
-            yield batch, self.encoder.start([tokens.rows[i] for i in batch])
-        except MemoryError as error:
-            if self.budget < self.encoder.token_budget or len(batch) == 1:
-                raise EncoderUnfit(
-                    f"Memory of {self.encoder.device} does not suffice for {len(batch)} texts of "
-                    f"{int(tokens.lengths[batch].max())} tokens. Free some, or cut texts with --max-length."
-                ) from error
-            self.budget //= 2
-            self.listener.note(f"out of memory on {self.encoder.device}: batches of {self.budget:,} tokens from now on")
-            for half in np.array_split(batch, 2):
-                yield half, self.encoder.start([tokens.rows[i] for i in half])
+        """Begin with a batch; where memory does not suffice, go on with batches of half the size, once."""
+        tall = len(batch) > 1 and len(batch) * int(tokens.lengths[batch].max()) > self.budget
+        for part in np.array_split(batch, 2) if tall else [batch]:
+            try:
+                running = self.encoder.start([tokens.rows[i] for i in part])
+            except MemoryError as error:
+                if self.budget < self.encoder.token_budget:
+                    raise EncoderUnfit(
+                        f"Memory of {self.encoder.device} does not suffice for {len(part)} texts of "
+                        f"{int(tokens.lengths[part].max())} tokens. Free some, or cut texts with --max-length."
+                    ) from error
+                self.budget //= 2
+                self.listener.note(f"out of memory on {self.encoder.device}: batches of {self.budget:,} tokens now")
+                yield from self._start(tokens, part)
+            else:
+                yield part, running
 
     def _keep(self, batch: _Batch) -> None:
         """Wait for the vectors of a batch and hand them to the writers of their spaces."""

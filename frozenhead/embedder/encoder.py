@@ -87,6 +87,7 @@ class Encoder:
     def tokenize(self, texts: Sequence[str]) -> TokenRows:
         """Token ids of each text, cut at the space's length or in windows of it, and how many tokens there were."""
         assert self.settings.max_length is not None  # noqa: S101 (decided)
+        texts = [f"{self.settings.prefix or ''}{text}" for text in texts]
         return tokenize(self.tokenizer, texts, max_length=self.settings.max_length, long=self.settings.long)
 
     def start(self, rows: Sequence[dict[str, list[int]]]) -> Running:
@@ -113,7 +114,8 @@ class Encoder:
         from frozenhead.embedder.graph import PooledEncoder
         from frozenhead.embedder.torch_backend import TorchBackend
 
-        graph = PooledEncoder(model, self.settings.poolings)
+        layer, normalize = self.settings.layer, bool(self.settings.normalize)
+        graph = PooledEncoder(model, self.settings.poolings, layer=layer, normalize=normalize)
         if self.arithmetic.backend == "openvino":
             try:
                 return self._openvino(graph)
@@ -131,12 +133,13 @@ class Encoder:
         versions = {name: version(name) for name in ("openvino", "torch", "transformers")}
         made_of = {
             "files": dict(self.checkpoint.files), "poolings": list(self.settings.poolings), "inputs": inputs,
+            "layer": self.settings.layer, "normalize": bool(self.settings.normalize),
             "versions": versions, "numbers_format": NUMBERS_FORMAT,
         }  # fmt: skip
         place = ConvertedModel(self._cache_folder, made_of) if self._cache_folder else None
         parts = place.read() if place else None
         if parts is None:
-            parts = convert(graph, inputs)
+            parts = convert(graph, inputs, max_length=self.checkpoint.max_length)
             if place:
                 place.write(*parts)
         return OpenVinoBackend(parts, self.arithmetic.precision)

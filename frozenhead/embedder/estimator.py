@@ -1,5 +1,6 @@
 """`Embedder`: texts in, cached vectors out, as a scikit-learn transformer."""
 
+import functools
 import os
 from collections.abc import Iterable
 from typing import Any
@@ -13,7 +14,7 @@ from frozenhead.embedder.checkpoint import Checkpoint
 from frozenhead.embedder.compute import embed_texts
 from frozenhead.embedder.encoder import Encoder
 from frozenhead.embedder.finding import find_checkpoint
-from frozenhead.embedder.settings import EmbedSettings, space_of
+from frozenhead.embedder.settings import EmbedSettings, decide, follow_folder, space_of
 from frozenhead.errors import CacheDamaged, DataError
 
 
@@ -24,10 +25,17 @@ class Embedder(TransformerMixin, BaseEstimator):
     ----------
     model : str or path
         `minilm`, a checkpoint folder, or a hub id.
-    pooling : {"pooler", "cls", "mean", "max"}
-        `pooler` is `pooler_output`, `cls` is `last_hidden_state[:, 0]`: different numbers.
+    pooling : {"pooler", "cls", "mean", "max", "last4", "auto"}
+        `pooler` is `pooler_output`, `cls` is `last_hidden_state[:, 0]`: different numbers. `last4` joins the last four
+        layers' [CLS] states. `auto` does what the folder's sentence-transformers files say.
+    layer : int
+        Which layer's states are pooled: -1 the last, -2 the one before, ...; 0 the embeddings.
     max_length : int, optional
         Tokens kept, special tokens included; default the encoder's own limit.
+    prefix : str, optional
+        Put before every text, such as `query: `; default none, or with pooling `auto` the folder's default prompt.
+    normalize : bool, optional
+        Scale vectors to length 1; default no, or with pooling `auto` what the folder says.
     long : {"cut", "windows"}
         Longer texts are cut, or read in overlapping windows whose vectors are averaged.
     precision : {"auto", "fp32", "bf16", "fp16"}
@@ -53,7 +61,10 @@ class Embedder(TransformerMixin, BaseEstimator):
         model: str | os.PathLike[str],
         *,
         pooling: str = "pooler",
+        layer: int = -1,
         max_length: int | None = None,
+        prefix: str | None = None,
+        normalize: bool | None = None,
         long: str = "cut",
         precision: str = "auto",
         device: str = "auto",
@@ -62,7 +73,10 @@ class Embedder(TransformerMixin, BaseEstimator):
     ) -> None:
         self.model = model
         self.pooling = pooling
+        self.layer = layer
         self.max_length = max_length
+        self.prefix = prefix
+        self.normalize = normalize
         self.long = long
         self.precision = precision
         self.device = device
@@ -96,16 +110,18 @@ class Embedder(TransformerMixin, BaseEstimator):
             See `frozenhead.errors`.
         """
         texts = check_texts(X)
-        settings = self._settings()
         checkpoint = find_checkpoint(self.model)
+        settings = decide(self._settings(), checkpoint)
         cache = self._cache()
         store = cache.space(space_of(checkpoint, settings.poolings[0], settings))
-        first, inverse = distinct_keys(text_keys(texts))
-        keys = text_keys(texts[i] for i in first)
+        every = text_keys(texts, prefix=settings.prefix or "")
+        first, inverse = distinct_keys(every)
+        keys = every[first]
         lookup = store.lookup(keys)
         if not lookup.found.all():
             distinct = [texts[i] for i in first]
-            embed_texts(checkpoint, distinct, settings=settings, cache=cache, encoder=lambda: self._encoder(checkpoint))
+            encoder = functools.partial(self._encoder, checkpoint, settings)
+            embed_texts(checkpoint, distinct, settings=settings, cache=cache, encoder=encoder)
             lookup = store.lookup(keys)
         if lookup.vectors is None or not lookup.found.all():
             raise CacheDamaged(f"Vectors just written to {cache.folder} cannot be read back. Check that disk.")
@@ -113,13 +129,17 @@ class Embedder(TransformerMixin, BaseEstimator):
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:  # noqa: ARG002
         """`embedder0` ... `embedder<D-1>`."""
-        dim = find_checkpoint(self.model).dim
+        checkpoint = find_checkpoint(self.model)
+        dim = checkpoint.dim_of(follow_folder(self._settings(), checkpoint).poolings[0])
         return np.asarray([f"embedder{i}" for i in range(dim)], dtype=object)
 
     def _settings(self) -> EmbedSettings:
         return EmbedSettings(
             poolings=(self.pooling,),  # type: ignore[arg-type]  # checked by EmbedSettings
+            layer=self.layer,
             max_length=self.max_length,
+            prefix=self.prefix,
+            normalize=self.normalize,
             long=self.long,  # type: ignore[arg-type]
             precision=self.precision,  # type: ignore[arg-type]
             device=self.device,
@@ -134,12 +154,12 @@ class Embedder(TransformerMixin, BaseEstimator):
             known = self._open_cache = wanted
         return known
 
-    def _encoder(self, checkpoint: Checkpoint) -> Encoder:
+    def _encoder(self, checkpoint: Checkpoint, settings: EmbedSettings) -> Encoder:
         """The loaded encoder, loaded again if the checkpoint's files or the settings are not what they were."""
         loaded: tuple[Any, Encoder] | None = self.__dict__.get("_loaded")
-        wanted = (checkpoint.files, self._settings())
+        wanted = (checkpoint.files, settings)
         if loaded is None or loaded[0] != wanted:
-            loaded = self._loaded = (wanted, Encoder(checkpoint, self._settings(), cache_folder=self._cache().folder))
+            loaded = self._loaded = (wanted, Encoder(checkpoint, settings, cache_folder=self._cache().folder))
         return loaded[1]
 
     def __getstate__(self) -> dict[str, Any]:

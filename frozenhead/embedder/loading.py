@@ -4,6 +4,7 @@ Loads torch and transformers when called, not when this module is imported.
 """
 
 import contextlib
+import inspect
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,14 +17,21 @@ _LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 def load_pretrained(checkpoint: Checkpoint) -> tuple[Any, Any]:
     """The model (eval mode, float32, frozen, on the CPU) and its tokenizer, from the checkpoint's folder alone."""
     import torch
-    from transformers import AutoModel, AutoTokenizer
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
 
     before = _signatures(checkpoint)
     # A missing weight is drawn at random while loading: keep the caller's random state out of it.
     with _loading(checkpoint), torch.random.fork_rng(devices=[]):
         tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, **_LOCAL)
+        config = AutoConfig.from_pretrained(checkpoint.folder, **_LOCAL)
+        config._attn_implementation = None  # a config can name a kernel, which is code: transformers' own choice
         model, info = AutoModel.from_pretrained(
-            checkpoint.folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **_LOCAL
+            checkpoint.folder,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            output_loading_info=True,
+            **_LOCAL,
         )
     missing = sorted(name for name in info["missing_keys"] if "pooler" not in name)
     if missing or info["mismatched_keys"]:
@@ -33,6 +41,8 @@ def load_pretrained(checkpoint: Checkpoint) -> tuple[Any, Any]:
             "they would be random. Download the checkpoint again."
         )
     _check_tokenizer(model, tokenizer, checkpoint)
+    taken = inspect.signature(model.forward).parameters  # DistilBERT, MPNet and ModernBERT have no token types
+    tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name in taken]
     model.has_trained_pooler = getattr(model, "pooler", None) is not None and not any(
         "pooler" in name for name in info["missing_keys"]
     )

@@ -4,7 +4,8 @@ Padding and truncation are the tokenizer's own, and poolings and windows are wri
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from frozenhead.embedder.checkpoint import Checkpoint
@@ -29,17 +30,34 @@ class PlainEncoder:
         self.device = choose_arithmetic(device=device, backend="torch").device
         self.model.to(self.device)
 
-    def vectors(self, texts: Sequence[str], *, pooling: str, max_length: int, long: str = "cut") -> "Tensor":
+    def vectors(
+        self,
+        texts: Sequence[str],
+        *,
+        pooling: str,
+        max_length: int,
+        layer: int = -1,
+        normalize: bool = False,
+        long: str = "cut",
+    ) -> "Tensor":
         """Vectors (B, D) float32 on the CPU of texts that are padded to the longest of them."""
+        pooled = partial(self._pooled, pooling=pooling, layer=layer, normalize=normalize)
         if long == "windows":
-            return self._over_windows(texts, pooling=pooling, max_length=max_length)
-        inputs = self.tokenizer(
-            list(texts), padding=True, truncation=True, max_length=max_length, return_tensors="pt"
-        ).to(self.device)
-        output = self.model(**inputs)
-        return _pooled(output, inputs["attention_mask"], pooling).cpu()
+            return self._over_windows(texts, pooled, max_length=max_length, normalize=normalize)
+        return pooled(
+            self.tokenizer(list(texts), padding=True, truncation=True, max_length=max_length, return_tensors="pt")
+        )
 
-    def _over_windows(self, texts: Sequence[str], *, pooling: str, max_length: int) -> "Tensor":
+    def _pooled(self, inputs: Any, *, pooling: str, layer: int, normalize: bool) -> "Tensor":
+        """Vectors (B, D) of one batch of token ids."""
+        inputs = {name: table.to(self.device) for name, table in inputs.items()}
+        output = self.model(**inputs, output_hidden_states=layer != -1 or pooling == "last4", return_dict=True)
+        pooled = _pooled(output, inputs["attention_mask"], pooling, layer).cpu()
+        return _scaled(pooled) if normalize else pooled
+
+    def _over_windows(
+        self, texts: Sequence[str], pooled: "Callable[[Any], Tensor]", *, max_length: int, normalize: bool
+    ) -> "Tensor":
         """Vectors (B, D): of each text the mean over its windows, each computed alone, weighted by their content."""
         import torch
 
@@ -47,12 +65,11 @@ class PlainEncoder:
         for text in texts:
             vectors, weights = [], []
             for window, content in _windows(self.tokenizer, text, max_length):
-                inputs = {name: torch.tensor([ids], device=self.device) for name, ids in window.items()}
-                vectors.append(_pooled(self.model(**inputs), inputs["attention_mask"], pooling)[0].cpu())  # (D,)
+                vectors.append(pooled({name: torch.tensor([ids]) for name, ids in window.items()})[0])  # (D,)
                 weights.append(max(content, 1.0))  # only a text of nothing has a window of nothing
             shares = torch.tensor(weights) / sum(weights)  # (windows,)
             means.append(shares @ torch.stack(vectors))
-        return torch.stack(means)
+        return _scaled(torch.stack(means)) if normalize else torch.stack(means)
 
     def digest(self) -> str:
         """sha256 over all parameters and buffers: equal before and after, the encoder was frozen."""
@@ -83,14 +100,23 @@ def _windows(tokenizer: Any, text: str, max_length: int) -> Iterator[tuple[dict[
         yield row, b - a
 
 
-def _pooled(output: Any, mask: "Tensor", pooling: str) -> "Tensor":
-    if pooling == "pooler":
-        return output.pooler_output  # type: ignore[no-any-return]
-    if pooling == "cls":
-        return output.last_hidden_state[:, 0, :]  # type: ignore[no-any-return]
-    per_text = [states[kept == 1] for states, kept in zip(output.last_hidden_state, mask, strict=True)]
+def _scaled(vectors: "Tensor") -> "Tensor":
+    """Each vector (B, D) at length 1; one of zeros stays."""
+    scaled: Tensor = vectors / vectors.norm(dim=1, keepdim=True).clamp(min=1e-12)
+    return scaled
+
+
+def _pooled(output: Any, mask: "Tensor", pooling: str, layer: int) -> "Tensor":
     import torch
 
+    if pooling == "pooler":
+        return output.pooler_output  # type: ignore[no-any-return]
+    if pooling == "last4":
+        return torch.hstack([output.hidden_states[k][:, 0] for k in (-4, -3, -2, -1)])
+    hidden = output.last_hidden_state if layer == -1 else output.hidden_states[layer]
+    if pooling == "cls":
+        return hidden[:, 0, :]  # type: ignore[no-any-return]
+    per_text = [states[kept == 1] for states, kept in zip(hidden, mask, strict=True)]
     if pooling == "mean":
         return torch.stack([states.mean(dim=0) for states in per_text])
     return torch.stack([states.max(dim=0).values for states in per_text])

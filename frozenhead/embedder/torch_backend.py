@@ -36,6 +36,9 @@ class TorchBackend:
             for module in graph.modules():
                 if isinstance(module, torch.nn.Linear):
                     module.to(self.dtype)  # once, not in every product; norms and residual sums stay in fp32
+            for name, parameter in graph.named_parameters():
+                if name.endswith((".q_bias", ".v_bias")):  # DeBERTa's, of products; in fp32 its mask would overflow
+                    parameter.data = parameter.data.to(self.dtype)
         self.token_budget = CPU_TOKEN_BUDGET if self.device.type == "cpu" else self._cuda_budget()
 
     def start(self, ids: dict[str, NDArray[np.int64]]) -> Callable[[], tuple[NDArray[np.float32], ...]]:

@@ -44,7 +44,8 @@ def make_run(tmp_path: Path, table: Path, tiny_folder: Path) -> Callable[..., di
             "max_length": None, "precision": None, "backend": "auto", "device": "cpu", "corpus": {},
         }  # fmt: skip
         corpus = {"split": None, "seed": None, **given.pop("corpus", {})}
-        return embed(embed_options(**{**options, "corpus": corpus, **given}))
+        voice = given.pop("voice", None)
+        return embed(embed_options(**{**options, "corpus": corpus, **given}), voice)
 
     return run
 

@@ -1,6 +1,7 @@
 """`embed`: the run it leaves, and what it refuses to touch."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from frozenhead.cache import VectorCache, text_keys
 from frozenhead.commands.fit import FitOptions, fit
 from frozenhead.commands.options import default_run
 from frozenhead.commands.vectors import run_vectors
+from frozenhead.commands.voice import Silence
 from frozenhead.embedder import Embedder
 from frozenhead.errors import FormatRefused, RunDamaged, UsageError
 from frozenhead.runs import Run
@@ -109,10 +111,88 @@ def test_the_same_rows_under_another_split_are_other_data(make_run: MakeRun) -> 
 
 def test_one_name_never_means_two_spaces(make_run: MakeRun) -> None:
     make_run(max_length=8)
-    with pytest.raises(UsageError, match=r"max_length 8, this one 12[\s\S]*--name tiny-bert-12"):
+    with pytest.raises(UsageError, match=r"max_length 8 instead of 12\.[\s\S]*--name tiny-bert-2"):
         make_run(max_length=12)
+    with pytest.raises(UsageError, match=r"max_length 8 instead of 64, prefix '' instead of 'win ', normalize False "):
+        make_run(prefix="win ", normalize=True)
     run = Run.open(Path(make_run(max_length=12, name="tiny-bert-12")["run"]))
     assert list(run.features()) == ["tiny-bert-12.pooler", "tiny-bert.pooler"]
+
+
+def test_a_record_that_contradicts_itself_is_written_anew(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run()
+    path = tmp_path / "run" / "features" / "tiny-bert.pooler.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "space": "0" * 64}))
+    make_run(max_length=9)
+    assert Run.open(tmp_path / "run").features()["tiny-bert.pooler"]["max_length"] == 9
+
+
+def test_another_layer_has_a_name_of_its_own(make_run: MakeRun, tiny_folder: Path) -> None:
+    make_run(pooling="cls,mean")
+    make_run(pooling="cls", layer=1)
+    result = make_run(pooling="cls", layer=-2)  # the same by another number: nothing is computed
+    assert (result["computed"], list(result["features"])) == (0, ["tiny-bert.cls.layer-2"])
+    run = Run.open(Path(result["run"]))
+    assert list(run.features()) == ["tiny-bert.cls", "tiny-bert.cls.layer-2", "tiny-bert.mean"]
+    record = run.features()["tiny-bert.cls.layer-2"]
+    vectors = run_vectors(run, record, run.corpus(), name="tiny-bert.cls.layer-2", cache_dir=None)
+    direct = Embedder(tiny_folder, pooling="cls", layer=-2, device="cpu").transform(run.corpus()["text"])
+    np.testing.assert_array_equal(vectors, direct)
+
+
+def test_a_prefix_stands_before_every_text(make_run: MakeRun, tiny_folder: Path) -> None:
+    result = make_run(pooling="mean", prefix="call now: ")
+    run = Run.open(Path(result["run"]))
+    (name, record), texts = next(iter(run.features().items())), run.corpus()["text"]
+    assert record["identity"]["prefix"] == "call now: "
+    vectors = run_vectors(run, record, run.corpus(), name=name, cache_dir=None)
+    longer = Embedder(tiny_folder, pooling="mean", device="cpu").transform([f"call now: {text}" for text in texts])
+    np.testing.assert_allclose(vectors, longer, atol=1e-5, rtol=0)
+    assert make_run(pooling="mean", prefix="call now: ")["computed"] == 0
+    assert make_run(pooling="mean", prefix="call now: ", dry_run=True)["to_embed"] == 0
+    assert make_run(pooling="mean", dry_run=True, overwrite=True)["to_embed"] == result["distinct"]
+
+
+class Notes(Silence):
+    """A voice that keeps what it is given to say."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.said.append(line)
+
+
+def test_auto_is_told_and_recorded_as_what_it_stands_for(make_run: MakeRun, tiny_folder: Path, tmp_path: Path) -> None:
+    voice = Notes()
+    result = make_run(pooling="auto", voice=voice)
+    assert list(result["features"]) == ["tiny-bert.pooler"]
+    assert "pooling auto: pooler (a trained pooler)" in voice.said
+    folder = Path(shutil.copytree(tiny_folder, tmp_path / "sentences"))
+    kinds = ("Transformer", "Pooling", "Normalize")
+    modules = [{"path": "", "type": f"sentence_transformers.models.{kind}"} for kind in kinds]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 10}')
+    prompts = {"prompts": {"q": "red "}, "default_prompt_name": "q"}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(prompts))
+    (record,) = make_run(model=str(folder), pooling="auto", voice=voice, dry_run=False)["features"].items()
+    assert record[0] == "sentences.mean"
+    assert "pooling auto: mean, normalized, max_length 10, prefix 'red ' (modules.json)" in voice.said
+    identity = Run.open(tmp_path / "run").features()["sentences.mean"]["identity"]
+    assert [identity[k] for k in ("pooling", "normalize", "max_length", "prefix")] == ["mean", True, 10, "red "]
+
+
+@pytest.mark.parametrize(
+    ("name", "prefix", "told"),
+    [("e5-small-v2", None, True), ("multilingual-E5-base", None, True), ("e5-small-v2", "query: ", False),
+     ("e5-small-v2", "", True), ("bert-e500", None, False), ("base5", None, False)],
+)  # fmt: skip
+def test_an_e5_encoder_without_a_prefix_brings_advice(
+    make_run: MakeRun, tiny_folder: Path, tmp_path: Path, name: str, prefix: str | None, told: bool
+) -> None:
+    folder, voice = Path(shutil.copytree(tiny_folder, tmp_path / name)), Notes()
+    make_run(model=str(folder), prefix=prefix, voice=voice, dry_run=True)
+    assert any("--prefix" in line for line in voice.said) == told
 
 
 def test_truncation_is_counted_by_class(make_run: MakeRun, tmp_path: Path) -> None:

@@ -64,6 +64,19 @@ def test_predictions_are_those_of_the_loaded_head_on_embedded_texts(
     assert summary["rows"] == 3
 
 
+def test_layer_prefix_and_normalisation_of_the_run_are_those_of_new_texts(
+    make_run: Callable[..., Any], new: Path, tiny_folder: Path
+) -> None:
+    given: dict[str, Any] = {"layer": -2, "prefix": "call now: ", "normalize": True}
+    run = Path(make_run(pooling="mean", **given)["run"])
+    fit(FitOptions(run=run, heads=("logreg",)))
+    output = pd.read_csv(io.BytesIO(predict(PredictOptions(run=run, data=str(new), device="cpu"))[1]))
+    (stored,) = Run.open(run).heads()
+    vectors = Embedder(tiny_folder, pooling="mean", device="cpu", **given).transform(output["text"])
+    expected = load_head(stored.folder).predict_proba(vectors)
+    np.testing.assert_allclose(output.filter(like="prob_").to_numpy(), expected, atol=1e-6)
+
+
 def test_new_vectors_go_through_the_cache(trained: Path, new: Path) -> None:
     options = PredictOptions(run=trained, data=str(new), head="dense", feature="tiny-bert.mean", device="cpu")
     first, second = predict(options)[0], predict(options)[0]

@@ -45,6 +45,15 @@ def test_it_passes_for_every_pooling_and_names_the_differences(make_run: Callabl
         assert proof["encoder_unchanged"]
 
 
+@pytest.mark.parametrize(
+    "given",
+    [{"prefix": "call now: "}, {"layer": -2}, {"normalize": True}, {"layer": 0, "prefix": "win ", "normalize": True}],
+)
+def test_it_knows_layer_prefix_and_normalisation(make_run: Callable[..., Any], given: dict[str, Any]) -> None:
+    run = Path(make_run(pooling="mean", **given)["run"])
+    assert verify(VerifyOptions(run=run, **QUICK))["passed"]
+
+
 def shuffled(vectors: Any) -> Any:
     return np.roll(vectors, 1, axis=0)
 

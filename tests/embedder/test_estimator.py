@@ -1,5 +1,6 @@
 """`Embedder` as a scikit-learn transformer."""
 
+import json
 import pickle
 import shutil
 from pathlib import Path
@@ -13,9 +14,11 @@ from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import Pipeline
 
 from frozenhead import DenseHead, Embedder, SoftmaxHead
+from frozenhead.cache import VectorCache
 from frozenhead.embedder import estimator as estimator_module
 from frozenhead.embedder.encoder import Encoder
 from frozenhead.errors import DataError, EncoderNotFound
+from tests.embedder.architectures import make
 
 TEXTS = ["win a free prize", "the cat sat", "call now", "the dog ran on the mat"]
 
@@ -113,6 +116,41 @@ def test_no_texts_give_no_vectors(embedder: Embedder) -> None:
 def test_feature_names_count_the_numbers(embedder: Embedder) -> None:
     names = embedder.get_feature_names_out()
     assert (len(names), names[0], names[-1]) == (16, "embedder0", "embedder15")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"layer": -2},
+        {"layer": 0},
+        {"prefix": "call now: "},
+        {"normalize": True},
+        {"pooling": "auto"},
+        {"pooling": "cls"},
+    ],
+)
+def test_every_parameter_that_changes_vectors_changes_their_space(embedder: Embedder, given: dict[str, Any]) -> None:
+    other = clone(embedder).set_params(**given)
+    assert np.abs(other.transform(TEXTS) - embedder.transform(TEXTS)).max() > 0.01
+    assert len(VectorCache(embedder.cache_dir).spaces()) == 2
+
+
+def test_feature_names_count_the_numbers_of_four_layers(tmp_path: Path) -> None:
+    embedder = Embedder(make(tmp_path / "bert", "bert"), pooling="last4", device="cpu", cache_dir=tmp_path / "cache")
+    assert embedder.transform(TEXTS).shape == (4, len(embedder.get_feature_names_out())) == (4, 4 * 32)
+
+
+def test_a_folder_whose_instructions_change_is_loaded_again(tiny_folder: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_folder, tmp_path / "sentences"))
+    modules = [{"path": "", "type": f"sentence_transformers.models.{kind}"} for kind in ("Transformer", "Pooling")]
+    (folder / "modules.json").write_text(json.dumps(modules))  # mean, as it is in the config.json that pooling reads
+    embedder = Embedder(folder, pooling="auto", device="cpu", cache_dir=tmp_path / "cache")
+    for length in (5, 4):
+        (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": length}))
+        expected = Embedder(
+            tiny_folder, pooling="mean", max_length=length, device="cpu", cache_dir=tmp_path / "other"
+        ).transform(TEXTS)
+        np.testing.assert_array_equal(embedder.transform(TEXTS), expected)
 
 
 def test_set_output_gives_a_frame(embedder: Embedder) -> None:

@@ -23,6 +23,7 @@ from frozenhead.corpus import CorpusOptions
 from frozenhead.embedder import Embedder, EmbedSettings, embed_texts, find_checkpoint, space_of, torch_backend
 from frozenhead.embedder.checkpoint import identity_files, weight_files
 from frozenhead.embedder.encoder import Encoder
+from frozenhead.embedder.finding import HUB_FILES
 from frozenhead.embedder.loading import load_pretrained
 from frozenhead.errors import EncoderUnfit
 
@@ -151,6 +152,9 @@ def test_every_file_that_a_tokenizer_of_transformers_reads_is_in_the_identity(fo
     for name in names:
         (folder / name).touch()
     assert names <= set(identity_files(folder, ["model.safetensors"]))
+    from huggingface_hub.utils import filter_repo_objects
+
+    assert set(filter_repo_objects(names, allow_patterns=HUB_FILES)) == names  # and a hub id brings it here
 
 
 def write_idle(folder: Path, name: str) -> None:

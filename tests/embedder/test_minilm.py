@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from frozenhead import Embedder
 from frozenhead.corpus import docstring_corpus
-from frozenhead.embedder import POOLINGS, EmbedSettings, find_checkpoint
+from frozenhead.embedder import POOLINGS, EmbedSettings, decide, find_checkpoint
+from frozenhead.embedder.graph import PooledEncoder
+from frozenhead.embedder.loading import load_pretrained
 from frozenhead.embedder.plain import PlainEncoder
 
 pytestmark = pytest.mark.skipif(
@@ -35,15 +37,22 @@ def test_vectors_equal_a_plain_forward_of_each_text_alone(texts: list[str], pool
     with torch.no_grad():
         alone = np.concatenate([plain.vectors([t], pooling=pooling, max_length=128).numpy() for t in texts])
     ours = Embedder("minilm", pooling=pooling, max_length=128, device="cpu", cache_dir=tmp_path).transform(texts)
-    assert ours.shape == (len(texts), 384)
+    assert ours.shape == (len(texts), 4 * 384 if pooling == "last4" else 384)
     np.testing.assert_allclose(ours, alone, atol=TOLERANCE, rtol=0)
 
 
-def test_mean_pooling_equals_sentence_transformers(texts: list[str], tmp_path: Path) -> None:
+def test_auto_equals_sentence_transformers_own_encode(texts: list[str], tmp_path: Path) -> None:
+    auto = EmbedSettings(poolings=("auto",), device="cpu", precision="fp32", backend="torch")  # type: ignore[arg-type]
+    decided = decide(auto, find_checkpoint("minilm"))
+    assert (decided.poolings, decided.max_length, decided.normalize, decided.prefix) == (("mean",), 256, True, "")
     theirs = sentence_transformer_vectors(texts)
-    ours = Embedder("minilm", pooling="mean", max_length=256, device="cpu", cache_dir=tmp_path).transform(texts)
-    ours /= np.linalg.norm(ours, axis=1, keepdims=True)  # their model ends in a normalising module
-    np.testing.assert_allclose(ours, theirs, atol=TOLERANCE, rtol=0)
+    ours = Embedder("minilm", pooling="auto", device="cpu", precision="fp32", backend="torch", cache_dir=tmp_path)
+    np.testing.assert_allclose(ours.transform(texts), theirs, atol=TOLERANCE, rtol=0)
+
+
+def test_the_fused_pass_is_used() -> None:
+    for poolings in (("pooler", "cls"), POOLINGS):
+        assert PooledEncoder(load_pretrained(find_checkpoint("minilm"))[0], poolings).fused
 
 
 def sentence_transformer_vectors(texts: list[str]) -> NDArray[np.float32]:

@@ -1,0 +1,260 @@
+"""One contract for every backend and precision: the vectors of a plain forward pass, whatever the batch."""
+
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from frozenhead.cache import VectorCache
+from frozenhead.embedder import POOLINGS, Checkpoint, EmbedSettings, embed_texts, find_checkpoint
+from frozenhead.embedder import encoder as encoder_module
+from frozenhead.embedder.encoder import Encoder
+from frozenhead.embedder.plain import PlainEncoder
+from frozenhead.errors import EncoderUnfit
+from tests.embedder.test_compute import Told
+
+TEXTS = [
+    "the cat sat on the mat",
+    "win a free prize now",
+    "hello",
+    "zebra call " * 30,
+    "a",
+    "\x00\x07 \u200f zzz",
+    "☃☃☃",
+]
+
+TOLERANCE = 1e-5  # the promise of fp32
+LEAST_COSINE = 0.999  # the promise of bf16 and fp16
+
+NO_OPENVINO = importlib.util.find_spec("openvino") is None
+needs_openvino = pytest.mark.skipif(NO_OPENVINO, reason="the extra openvino is not installed")
+BACKENDS = ["torch", pytest.param("openvino", marks=needs_openvino)]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tiny_folder: Path) -> Checkpoint:
+    return find_checkpoint(tiny_folder)
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder where converted models are kept over the tests of this file."""
+    return tmp_path_factory.mktemp("kept")
+
+
+def embed(checkpoint: Checkpoint, folder: Path, kept: Path | None = None, **settings: Any) -> NDArray[Any]:
+    chosen = EmbedSettings(device="cpu", **settings)
+    cache = VectorCache(folder)
+    done = embed_texts(
+        checkpoint, TEXTS, settings=chosen, cache=cache,
+        encoder=lambda: Encoder(checkpoint, chosen, cache_folder=kept or cache.folder),
+    )  # fmt: skip
+    vectors = done.stores[chosen.poolings[0]].lookup(done.keys).vectors
+    assert vectors is not None
+    return vectors
+
+
+def one_by_one(checkpoint: Checkpoint, pooling: str, max_length: int) -> NDArray[np.float32]:
+    plain = PlainEncoder(checkpoint, device="cpu")
+    with torch.no_grad():
+        return np.concatenate([plain.vectors([t], pooling=pooling, max_length=max_length).numpy() for t in TEXTS])
+
+
+def cosines(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    return np.asarray((a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("budget", [8, 4096])
+def test_fp32_equals_a_plain_forward_of_each_text_alone(
+    checkpoint: Checkpoint,
+    tmp_path: Path,
+    kept: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    budget: int,
+    pooling: str,
+    backend: str,
+) -> None:
+    monkeypatch.setattr(Encoder, "token_budget", budget)
+    vectors = embed(checkpoint, tmp_path, kept, poolings=(pooling,), max_length=12, backend=backend, precision="fp32")
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(vectors, one_by_one(checkpoint, pooling, 12), atol=TOLERANCE, rtol=0)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_bf16_points_where_fp32_does(
+    checkpoint: Checkpoint, tmp_path: Path, kept: Path, pooling: str, backend: str
+) -> None:
+    vectors = embed(checkpoint, tmp_path, kept, poolings=(pooling,), max_length=12, backend=backend, precision="bf16")
+    assert vectors.dtype == np.float16
+    assert cosines(vectors, one_by_one(checkpoint, pooling, 12)).min() >= LEAST_COSINE
+
+
+@needs_openvino
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_backends_share_a_space_and_each_finds_what_the_other_wrote(
+    checkpoint: Checkpoint, tmp_path: Path, kept: Path, precision: str
+) -> None:
+    cold = embed(checkpoint, tmp_path, kept, backend="openvino", precision=precision)
+    warm = embed(checkpoint, tmp_path, kept, backend="torch", precision=precision)
+    np.testing.assert_array_equal(cold, warm)
+
+
+@pytest.fixture
+def conversions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """One entry for each model that is converted."""
+    from frozenhead.embedder import openvino_backend
+
+    calls: list[int] = []
+    convert = openvino_backend.convert
+
+    def counted(*args: Any, **options: Any) -> Any:
+        calls.append(1)
+        return convert(*args, **options)
+
+    monkeypatch.setattr(openvino_backend, "convert", counted)
+    return calls
+
+
+@needs_openvino
+def test_a_converted_model_is_kept_and_a_damaged_one_made_anew(
+    checkpoint: Checkpoint, tmp_path: Path, conversions: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = EmbedSettings(device="cpu", backend="openvino", precision="fp32")
+
+    def vectors() -> NDArray[np.float32]:
+        encoder = Encoder(checkpoint, settings, cache_folder=tmp_path)
+        return encoder.encode(encoder.tokenize(TEXTS).rows)["pooler"]
+
+    first = vectors()
+    np.testing.assert_array_equal(vectors(), first)
+    assert len(conversions) == 1
+    (weights,) = tmp_path.glob("models/*/model.bin")
+    data = bytearray(weights.read_bytes())
+    data[len(data) // 2] ^= 1
+    weights.write_bytes(data)
+    np.testing.assert_array_equal(vectors(), first)
+    assert len(conversions) == 2
+    assert "damaged" in caplog.text
+    np.testing.assert_array_equal(vectors(), first)
+    assert len(conversions) == 2
+
+
+@needs_openvino
+def test_a_model_of_other_poolings_or_weights_is_another(
+    checkpoint: Checkpoint, tmp_path: Path, conversions: list[int], make_checkpoint: Callable[..., Path]
+) -> None:
+    other = find_checkpoint(make_checkpoint(tmp_path / "other", seed=1))
+    wanted: list[tuple[Checkpoint, Any]] = [(checkpoint, "pooler"), (checkpoint, "mean"), (other, "pooler")]
+    for which, pooling in wanted:
+        Encoder(
+            which,
+            EmbedSettings(poolings=(pooling,), device="cpu", backend="openvino"),
+            cache_folder=tmp_path,
+        )
+    assert len(conversions) == 3
+
+
+@needs_openvino
+def test_a_cache_that_cannot_be_written_does_not_stop_the_encoder(
+    checkpoint: Checkpoint, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "models").write_text("a file where the folder would be")
+    Encoder(checkpoint, EmbedSettings(device="cpu", backend="openvino"), cache_folder=tmp_path)
+    assert "not kept" in caplog.text
+
+
+@needs_openvino
+@pytest.mark.parametrize("fault", ["refused", "wrong numbers"])
+def test_what_openvino_cannot_compute_goes_to_torch_unless_openvino_was_asked_for(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    from frozenhead.embedder import hardware, openvino_backend
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("no such operation")
+
+    if fault == "refused":
+        monkeypatch.setattr(openvino_backend.import_openvino(), "convert_model", refuse)
+    else:
+        monkeypatch.setattr(openvino_backend, "_largest_difference", lambda *_: 0.1)
+    with pytest.raises(EncoderUnfit, match="--backend torch"):
+        Encoder(checkpoint, EmbedSettings(device="cpu", backend="openvino"))
+    monkeypatch.setattr(hardware, "preferred_backend", lambda device: "openvino")
+    encoder = Encoder(checkpoint, EmbedSettings(device="cpu"))
+    assert encoder.arithmetic.backend == "torch"
+    assert "OpenVINO" in encoder.arithmetic.reason
+
+
+@needs_openvino
+def test_importing_openvino_loads_no_telemetry() -> None:
+    code = (
+        "import sys; from frozenhead.embedder.openvino_backend import import_openvino; import_openvino();"
+        "sys.exit('openvino_telemetry' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_vector_that_is_not_finite_names_the_text_and_the_precision_to_try(
+    checkpoint: Checkpoint, tmp_path: Path, kept: Path, monkeypatch: pytest.MonkeyPatch, backend: str
+) -> None:
+    def broken(self: Encoder, rows: Any) -> Any:
+        return lambda: {"pooler": np.full((len(rows), 16), 1e6, np.float32)}  # too large for float16
+
+    monkeypatch.setattr(Encoder, "start", broken)
+    with pytest.raises(EncoderUnfit, match=r"(?s)not finite.*the cat sat.*--precision fp32|not finite"):
+        embed(checkpoint, tmp_path, kept, backend=backend, precision="bf16")
+
+
+class Starved:
+    """A backend whose memory holds a number of rows."""
+
+    token_budget = 64
+
+    def __init__(self, backend: Any, rows: int) -> None:
+        self.backend, self.rows = backend, rows
+
+    def start(self, ids: dict[str, NDArray[np.int64]]) -> Any:
+        if len(ids["input_ids"]) > self.rows:
+            raise MemoryError
+        return self.backend.start(ids)
+
+
+@pytest.mark.parametrize(("rows", "enough"), [(8, True), (0, False)])
+def test_when_memory_runs_out_batches_are_halved_once_and_a_line_is_said(
+    checkpoint: Checkpoint, tmp_path: Path, rows: int, enough: bool
+) -> None:
+    settings = EmbedSettings(device="cpu", backend="torch", precision="fp32", max_length=12)
+    encoder = Encoder(checkpoint, settings)
+    encoder.backend = Starved(encoder.backend, rows)
+    texts = [f"{a} {b}" for a in ("the", "red", "blue") for b in ("cat", "dog", "mat")]
+    told = Told()
+
+    def run() -> Any:
+        return embed_texts(
+            checkpoint, texts, settings=settings, cache=VectorCache(tmp_path), encoder=lambda: encoder, listener=told
+        )
+
+    if enough:
+        assert run().computed == 9
+    else:
+        with pytest.raises(EncoderUnfit, match="Memory"):
+            run()
+    assert len(told.notes) == 1
+    assert "32 tokens" in told.notes[0]
+
+
+def test_the_encoder_module_needs_no_torch_to_be_imported() -> None:
+    code = f"import sys, {encoder_module.__name__}; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
