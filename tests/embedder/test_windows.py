@@ -91,6 +91,32 @@ def test_the_plain_pass_that_verify_compares_with_is_that_mean(plain: PlainEncod
     np.testing.assert_allclose(ours, expected, atol=TOLERANCE, rtol=0)
 
 
+def test_windows_and_their_mean_are_normalised_where_the_space_is(
+    checkpoint: Checkpoint, plain: PlainEncoder, tmp_path: Path
+) -> None:
+    ours = embedded(tmp_path, checkpoint, [*SHORT, *LONG], poolings=("mean",), normalize=True, prefix="call now ")
+    np.testing.assert_allclose(np.linalg.norm(ours, axis=1), 1, atol=1e-6)
+    prefixed = [f"call now {text}" for text in [*SHORT, *LONG]]  # cut into windows with the text, and only once
+    with torch.no_grad():
+        expected = plain.vectors(prefixed, pooling="mean", max_length=12, long="windows", normalize=True).numpy()
+    np.testing.assert_allclose(ours, expected, atol=TOLERANCE, rtol=0)
+    plainly = np.array([slowly_normalised(plain, text) for text in prefixed])
+    np.testing.assert_allclose(ours, plainly, atol=TOLERANCE, rtol=0)
+
+
+def slowly_normalised(plain: PlainEncoder, text: str) -> NDArray[np.float64]:
+    """`slowly` of windows scaled to length 1, scaled again: each counts by its content, not by its length."""
+    words = text.split()
+    starts = [0, *range(8, max(len(words) - 10, 0) + 8, 8)]  # windows of 10 that share 2
+    parts = [words[s : s + 10] for s in starts]
+    with torch.no_grad():
+        alone = [plain.vectors([" ".join(p)], pooling="mean", max_length=64).numpy()[0] for p in parts]
+    units = [v / np.linalg.norm(v) for v in np.array(alone, np.float64)]
+    mean = np.average(units, axis=0, weights=[len(p) for p in parts])
+    scaled: NDArray[np.float64] = mean / np.linalg.norm(mean)
+    return scaled
+
+
 def test_texts_that_fit_have_the_bits_of_a_space_that_cuts(checkpoint: Checkpoint, tmp_path: Path) -> None:
     cut = embedded(tmp_path, checkpoint, SHORT, long="cut")
     np.testing.assert_array_equal(embedded(tmp_path, checkpoint, SHORT), cut)
