@@ -186,6 +186,7 @@ def _described(summary: SpaceSummary) -> dict[str, Any]:
         "encoder": summary.recorded.get("name"),
         "pooling": space.pooling if space else None,
         "max_length": space.max_length if space else None,
+        "long": space.long if space else None,
         "precision": space.precision if space else None,
         "dim": space.dim if space else None,
         "rows": summary.rows,

@@ -39,8 +39,8 @@ def settle_length(
     else:
         with voice.bar("counting tokens", unit="texts") as progress:
             counts = token_counts(checkpoint, [space.prefix + text for text in texts], progress=progress)
-        length = shortest_length(counts, limit=checkpoint.max_length)
-        voice.say(_choice(counts, length, checkpoint.max_length, windows=options.settings.long == "windows"))
+        length = shortest_length(counts, limit=space.max_length)
+        voice.say(_choice(counts, length, space.max_length, windows=space.long == "windows"))
     return dataclasses.replace(options, settings=dataclasses.replace(options.settings, max_length=length))
 
 

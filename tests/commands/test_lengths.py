@@ -103,6 +103,12 @@ def test_another_pooling_takes_the_stored_length_without_tokenising(
     assert make_run(data=str(long_table), max_length="auto", dry_run=True)["max_length"] == 32
 
 
+def test_a_prefix_is_counted_and_has_a_choice_of_its_own(make_run: MakeRun, long_table: Path) -> None:
+    make_run(data=str(long_table), max_length="auto")
+    longer = make_run(data=str(long_table), max_length="auto", name="prefixed", prefix="the cat sat on " * 4)
+    assert longer["features"]["prefixed.pooler"]["max_length"] == 64  # 16 tokens more in every row, 36 in one
+
+
 def test_another_encoder_or_another_run_counts_for_itself(
     make_run: MakeRun,
     make_checkpoint: Callable[..., Path],
@@ -216,6 +222,6 @@ def test_predict_says_how_many_new_texts_were_cut(make_run: MakeRun, tmp_path: P
 
 def test_one_name_never_means_cut_texts_and_windows(make_run: MakeRun) -> None:
     make_run(max_length=8)
-    with pytest.raises(UsageError, match=r"max_length 8, this one 8 in windows[\s\S]*--name tiny-bert-8-windows"):
+    with pytest.raises(UsageError, match=r"it has long cut instead of windows[\s\S]*--name"):
         make_run(max_length=8, long="windows")
     make_run(max_length=8, long="windows", name="tiny-bert-8-windows")

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from frozenhead.cache import VectorCache
 from frozenhead.embedder import (
-    POOLINGS,
     Checkpoint,
     Embedder,
     EmbedSettings,
@@ -26,13 +25,18 @@ from frozenhead.embedder import (
     space_of,
     torch_backend,
 )
+from frozenhead.embedder.batching import token_batches
+from frozenhead.embedder.compute import _in_order
 from frozenhead.embedder.plain import PlainEncoder
-from frozenhead.embedder.tokens import text_parts
+from frozenhead.embedder.pooling import Pooling
+from frozenhead.embedder.tokens import TokenRows, text_parts
 from frozenhead.embedder.windows import WindowMeans
 from frozenhead.errors import UsageError
 from tests.conftest import WORDS
 
 TOLERANCE = 1e-5  # the promise of fp32
+
+POOLINGS: tuple[Pooling, ...] = ("pooler", "cls", "mean", "max")  # last4 needs more layers than the tiny encoder has
 
 SHORT = ["the cat sat on the mat", "win a free prize now", "a"]
 LONG = [" ".join(WORDS[(i * i + k) % len(WORDS)] for i in range(n)) for k, n in enumerate((11, 17, 40, 200))]
@@ -89,6 +93,32 @@ def test_the_plain_pass_that_verify_compares_with_is_that_mean(plain: PlainEncod
     np.testing.assert_allclose(ours, expected, atol=TOLERANCE, rtol=0)
 
 
+def test_windows_and_their_mean_are_normalised_where_the_space_is(
+    checkpoint: Checkpoint, plain: PlainEncoder, tmp_path: Path
+) -> None:
+    ours = embedded(tmp_path, checkpoint, [*SHORT, *LONG], poolings=("mean",), normalize=True, prefix="call now ")
+    np.testing.assert_allclose(np.linalg.norm(ours, axis=1), 1, atol=1e-6)
+    prefixed = [f"call now {text}" for text in [*SHORT, *LONG]]  # cut into windows with the text, and only once
+    with torch.no_grad():
+        expected = plain.vectors(prefixed, pooling="mean", max_length=12, long="windows", normalize=True).numpy()
+    np.testing.assert_allclose(ours, expected, atol=TOLERANCE, rtol=0)
+    plainly = np.array([slowly_normalised(plain, text) for text in prefixed])
+    np.testing.assert_allclose(ours, plainly, atol=TOLERANCE, rtol=0)
+
+
+def slowly_normalised(plain: PlainEncoder, text: str) -> NDArray[np.float64]:
+    """`slowly` of windows scaled to length 1, scaled again: each counts by its content, not by its length."""
+    words = text.split()
+    starts = [0, *range(8, max(len(words) - 10, 0) + 8, 8)]  # windows of 10 that share 2
+    parts = [words[s : s + 10] for s in starts]
+    with torch.no_grad():
+        alone = [plain.vectors([" ".join(p)], pooling="mean", max_length=64).numpy()[0] for p in parts]
+    units = [v / np.linalg.norm(v) for v in np.array(alone, np.float64)]
+    mean = np.average(units, axis=0, weights=[len(p) for p in parts])
+    scaled: NDArray[np.float64] = mean / np.linalg.norm(mean)
+    return scaled
+
+
 def test_texts_that_fit_have_the_bits_of_a_space_that_cuts(checkpoint: Checkpoint, tmp_path: Path) -> None:
     cut = embedded(tmp_path, checkpoint, SHORT, long="cut")
     np.testing.assert_array_equal(embedded(tmp_path, checkpoint, SHORT), cut)
@@ -114,6 +144,19 @@ def test_all_poolings_come_from_one_pass(checkpoint: Checkpoint, tmp_path: Path)
     for pooling, store in done.stores.items():
         alone = embedded(tmp_path, checkpoint, LONG, poolings=(pooling,))
         np.testing.assert_allclose(np.asarray(store.lookup(done.keys).vectors), alone, atol=TOLERANCE, rtol=0)
+
+
+def test_windows_are_computed_in_the_order_of_their_texts() -> None:
+    of = np.repeat(np.arange(9), 5)
+    ones = np.ones(len(of), np.int32)
+    tokens = TokenRows(rows=[{}] * len(of), texts=of, content=ones, lengths=ones, counts=np.ones(9, np.int32))
+    means = WindowMeans(of, ones)
+    open_texts, came = [], 0
+    for batch in _in_order(tokens, token_batches(ones, budget=2)):
+        came += len(means.add(batch, {"mean": np.ones((len(batch), 1), np.float32)})[0])
+        open_texts.append(int(of[batch].max()) + 1 - came)
+    assert came == 9
+    assert max(open_texts) <= 2
 
 
 def test_a_stop_keeps_the_texts_whose_windows_were_all_computed(

@@ -174,5 +174,6 @@ def test_long_texts_stand_there_by_class_with_what_became_of_them(windows: bool)
     assert " ".join(total.split()) in text
     assert ("class rows in windows share windows ham" if windows else "class rows cut share ham") in text
     for name, row in facts["per_class"].items():
-        cells = [name, str(row["rows"]), str(row[number]), percent(row[share]), *([str(row["windows"])] * windows)]
+        cells = [name, str(row["rows"]), str(row[number]), percent(row[share])]
+        cells += [str(row["windows"])] if windows else []
         assert " ".join(" ".join(cells).split()) in text
