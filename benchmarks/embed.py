@@ -117,13 +117,16 @@ def measure(corpus: corpora.Corpus, setting: Setting, options: argparse.Namespac
     shape = EncoderShape.of(setting.folder)
     for c in listed:
         found[c.name] |= facts_of(c, lengths, shape) | instrumented(c, runners[c.name], corpus.texts, shape)
-        found[c.name] |= {"cosine": close[c.name], "accuracy": right[c.name], "memory_mib": memory[c.name]}
+        found[c.name] |= {"cosine": close[c.name], "memory_mib": memory[c.name]}
+        found[c.name] |= {"accuracy": right[c.name]} if right else {}
     size = {"texts": len(corpus.texts), "tokens": sum(lengths), "max_length": corpus.max_length}
     return size | {"skipped": skipped, "contestants": found}
 
 
 def accuracies(vectors: dict[str, NDArray[np.float32]], labels: list[str]) -> dict[str, float]:
-    """Of each contestant how often a head on its vectors is right."""
+    """Of each contestant how often a head on its vectors is right; nothing with fewer than five texts a label."""
+    if len(labels) < 5 * len(set(labels)):
+        return {}
     say("heads on the vectors")
     return {name: float((head_predictions(v, labels) == np.array(labels)).mean()) for name, v in vectors.items()}
 
