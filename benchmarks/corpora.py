@@ -59,7 +59,7 @@ def _distinct(path: Path) -> tuple[list[str], list[str]]:
 
 
 def long_mix(texts: list[str], labels: list[str], count: int) -> tuple[list[str], list[str]]:
-    """`count` texts of about 10 to 600 tokens, half under 90, a tenth over 260: texts of one label joined, cut at a word."""
+    """`count` texts of about 10 to 600 tokens, half under 90, a tenth over 260: texts of one label, joined and cut."""
     random = np.random.default_rng(SEED)
     words = {label: [t.split() for t, of in zip(texts, labels, strict=True) if of == label] for label in set(labels)}
     joined, kept = {}, []
