@@ -30,6 +30,15 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     monkeypatch.delenv("FORCE_COLOR", raising=False)
 
 
+@pytest.fixture(autouse=True)
+def _plain_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`auto` is fp32 with torch on every machine; the tests of other precisions and backends name them."""
+    from frozenhead.embedder import hardware
+
+    monkeypatch.setattr(hardware, "cpu_flags", frozenset)
+    monkeypatch.setattr(hardware, "preferred_backend", lambda device: "torch")
+
+
 @pytest.fixture
 def scratch(tmp_path: Path) -> Iterator[Path]:
     """An empty folder, in memory if the machine has such a place: the laws hold on any disk, and this one is quick."""

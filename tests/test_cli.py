@@ -291,12 +291,12 @@ def test_a_reader_that_goes_away_is_no_error_to_shout_about(
 SLOWLY = """
 import sys, time
 from frozenhead.embedder.encoder import Encoder
-encode = Encoder.encode
-def slowly(self, rows, poolings):
+start = Encoder.start
+def slowly(self, rows):
     print("batch", file=sys.stderr, flush=True)
     time.sleep(0.2)
-    return encode(self, rows, poolings)
-Encoder.encode = slowly
+    return start(self, rows)
+Encoder.start = slowly
 from frozenhead.cli import main
 main()
 """
@@ -308,7 +308,7 @@ def test_a_signal_keeps_what_was_encoded_and_the_next_run_resumes(
 ) -> None:
     path = tmp_path / "many.csv"
     pd.DataFrame({"text": [f"the cat sat on mat number {i}" for i in range(20_000)]}).to_csv(path, index=False)
-    words = ["embed", path, "--no-label", "--model", tiny_folder, "--device", "cpu", "--out", tmp_path / "run"]
+    words = ["embed", path, "--no-label", "--model", tiny_folder, "--precision", "fp32", "--out", tmp_path / "run"]
     with subprocess.Popen(
         [sys.executable, "-c", SLOWLY, *map(str, words)], stderr=subprocess.PIPE, text=True
     ) as process:

@@ -15,7 +15,8 @@ EXPORTS = {
         "default_folder", "distinct_keys", "text_keys",
     ],
     "frozenhead.embedder": [
-        "POOLINGS", "Checkpoint", "EmbedSettings", "Embedded", "Embedder", "embed_texts", "find_checkpoint", "space_of",
+        "POOLINGS", "Arithmetic", "Checkpoint", "EmbedSettings", "Embedded", "Embedder", "Listener", "decide",
+        "embed_texts", "find_checkpoint", "settings_of", "space_of",
     ],
     "frozenhead.heads": [
         "HEADS", "DenseHead", "Head", "LogisticHead", "MajorityHead", "SoftmaxHead", "TfidfHead", "Trainer",

@@ -75,7 +75,7 @@ def embed(options: EmbedOptions, voice: Voice | None = None) -> dict[str, Any]:
         **_counts(corpus, embedded.distinct),
         "cached": embedded.cached,
         "computed": embedded.computed,
-        "device": embedded.device,
+        "arithmetic": dataclasses.asdict(embedded.arithmetic) if embedded.arithmetic else None,
         "seconds": round(embedded.seconds, 3),
         "features": {
             name: {k: record[k] for k in ("space", "dim", "max_length", "truncation")}

@@ -10,8 +10,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from frozenhead.cache import Space, SpaceStore, VectorCache
-from frozenhead.commands.voice import Voice
-from frozenhead.embedder import Checkpoint, Embedded, EmbedSettings, embed_texts, find_checkpoint
+from frozenhead.commands.voice import Advance, Voice
+from frozenhead.embedder import (
+    Arithmetic,
+    Checkpoint,
+    Embedded,
+    EmbedSettings,
+    Listener,
+    embed_texts,
+    find_checkpoint,
+)
 from frozenhead.errors import CacheDamaged, RunDamaged, SpaceMismatch, StorageError
 from frozenhead.runs import Run
 
@@ -21,16 +29,34 @@ def embed_aloud(
 ) -> Embedded:
     """`embed_texts` with a line about what is cached and a bar for what is not."""
 
-    def started(cached: int, distinct: int) -> None:
-        if cached == distinct:
-            voice.say(f"all {distinct:,} texts cached; no forward pass")
-        elif cached:
-            voice.say(f"resuming: {cached:,} of {distinct:,} texts cached, {distinct - cached:,} to embed")
-        else:
-            voice.say(f"embedding {distinct:,} texts with {checkpoint.name} ({', '.join(settings.poolings)}; fp32)")
+    with voice.bar(checkpoint.name, unit="texts") as advance:
+        encoder = f"{checkpoint.name} ({', '.join(settings.poolings)}; {settings.arithmetic.precision})"
+        listener = _Teller(voice, advance, encoder)
+        return embed_texts(checkpoint, texts, settings=settings, cache=cache, listener=listener)
 
-    with voice.bar(checkpoint.name, unit="texts") as progress:
-        return embed_texts(checkpoint, texts, settings=settings, cache=cache, started=started, progress=progress)
+
+class _Teller(Listener):
+    """Tells a voice what goes on."""
+
+    def __init__(self, voice: Voice, advance: Advance, encoder: str) -> None:
+        self._voice, self._advance, self._encoder = voice, advance, encoder
+
+    def started(self, cached: int, distinct: int) -> None:
+        if cached == distinct:
+            self._voice.say(f"all {distinct:,} texts cached; no forward pass")
+        elif cached:
+            self._voice.say(f"resuming: {cached:,} of {distinct:,} texts cached, {distinct - cached:,} to embed")
+        else:
+            self._voice.say(f"embedding {distinct:,} texts with {self._encoder}")
+
+    def computing(self, arithmetic: Arithmetic) -> None:
+        self._voice.say(str(arithmetic))
+
+    def progress(self, done: int, total: int) -> None:
+        self._advance(done, total)
+
+    def note(self, line: str) -> None:
+        self._voice.say(line)
 
 
 def run_vectors(

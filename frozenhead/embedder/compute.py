@@ -5,7 +5,7 @@ One forward pass serves all the poolings asked for. A text that stands twice is 
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -16,23 +16,38 @@ from numpy.typing import NDArray
 from frozenhead.cache import ShardWriter, SpaceStore, VectorCache, distinct_keys, text_keys
 from frozenhead.embedder.batching import token_batches
 from frozenhead.embedder.checkpoint import Checkpoint
-from frozenhead.embedder.encoder import Encoder
+from frozenhead.embedder.encoder import Encoder, Running
+from frozenhead.embedder.hardware import Arithmetic
+from frozenhead.embedder.pipeline import Behind, ahead
 from frozenhead.embedder.pooling import Pooling
 from frozenhead.embedder.settings import EmbedSettings, decide, space_of
+from frozenhead.embedder.tokens import TokenRows, join_rows
 from frozenhead.errors import CacheDamaged, EncoderUnfit
 
-# Texts tokenised and sorted by length at a time: long enough to fill batches of one length, short in memory.
-CHUNK = 16384
+# Texts sorted by length at a time: many enough to fill batches of one length, bounded in tokens for memory's sake.
+CHUNK_TEXTS = 16384
+CHUNK_TOKENS = 2**20
+# Texts given to the tokenizer at once, and their characters at most (a longer text goes alone).
+SLICE_TEXTS = 256
+SLICE_CHARACTERS = 2**20
+# Batches that wait for the cache. Two backends' worth: none is idle while a shard is written.
+WAITING_BATCHES = 8
 
-Progress = Callable[[int, int], None]
-"""Called with (texts done, texts to do) after each batch, and once before the first."""
 
-Started = Callable[[int, int], None]
-"""Called once with (texts cached, texts in all) before any work, distinct texts counted."""
+class Listener:
+    """Told of what goes on while texts are embedded. This one does not care."""
 
+    def started(self, cached: int, distinct: int) -> None:
+        """Once, before any work: texts cached, and texts in all, distinct ones counted."""
 
-def _silent(part: int, whole: int, /) -> None:
-    """Tell nobody."""
+    def computing(self, arithmetic: Arithmetic) -> None:
+        """Once, when the encoder is loaded."""
+
+    def progress(self, done: int, total: int) -> None:
+        """Texts done and texts to do: after each batch, and once before the first."""
+
+    def note(self, line: str) -> None:
+        """Something happened that people should know."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +64,8 @@ class Embedded:
         Shards that hold these keys.
     distinct, cached, computed : int
         Distinct texts; how many were there before; how many were embedded now.
-    device : str or None
-        Where the encoder ran; None if it did not have to.
+    arithmetic : Arithmetic or None
+        What the encoder ran on; None if it did not have to.
     seconds : float
     """
 
@@ -61,7 +76,7 @@ class Embedded:
     distinct: int
     cached: int
     computed: int
-    device: str | None
+    arithmetic: Arithmetic | None
     seconds: float
 
 
@@ -72,8 +87,7 @@ def embed_texts(
     settings: EmbedSettings,
     cache: VectorCache,
     encoder: Callable[[], Encoder] | None = None,
-    started: Started = _silent,
-    progress: Progress = _silent,
+    listener: Listener | None = None,
 ) -> Embedded:
     """Make sure that the cache holds the vectors of `texts`.
 
@@ -85,8 +99,7 @@ def embed_texts(
     cache : VectorCache
     encoder : callable, optional
         Gives the loaded encoder; called only if a vector is missing.
-    started, progress : callables
-        See `Started` and `Progress`.
+    listener : Listener, optional
 
     Raises
     ------
@@ -96,6 +109,7 @@ def embed_texts(
         The cache cannot be read or written. What was committed before stays.
     """
     begun = time.perf_counter()
+    listener = listener or Listener()
     settings = decide(settings, checkpoint)
     stores = {p: cache.space(space_of(checkpoint, p, settings)) for p in settings.poolings}
     keys = text_keys(texts)
@@ -104,15 +118,19 @@ def embed_texts(
     lookups = {p: store.lookup(distinct, with_vectors=False) for p, store in stores.items()}
     present = {p: lookup.found for p, lookup in lookups.items()}
     missing = np.flatnonzero(~np.logical_and.reduce(list(present.values())))  # rows of `distinct`
-    started(len(first) - len(missing), len(first))
-    device = None
+    listener.started(len(first) - len(missing), len(first))
+    arithmetic = None
     if len(missing):
-        loaded = encoder() if encoder else Encoder(checkpoint, settings)
+        loaded = encoder() if encoder else Encoder(checkpoint, settings, cache_folder=cache.folder)
         if loaded.checkpoint.files != checkpoint.files:
             raise ValueError(f"The encoder given was loaded from other files than {checkpoint.model} has.")
-        device = loaded.device
-        work = _Work(loaded, stores, present, distinct, [texts[i] for i in first])
-        work.run(missing, progress)
+        arithmetic = loaded.arithmetic
+        listener.computing(arithmetic)
+        work = _Work(
+            encoder=loaded, stores=stores, present=present, keys=distinct, texts=[texts[i] for i in first],
+            listener=listener,
+        )  # fmt: skip
+        work.run(missing)
         lookups = {p: store.lookup(distinct, with_vectors=False) for p, store in stores.items()}
         if not all(lookup.found.all() for lookup in lookups.values()):
             raise CacheDamaged(
@@ -121,7 +139,7 @@ def embed_texts(
             )
     elif len(first):
         for store in stores.values():
-            store.describe(recorded_facts(checkpoint, device))  # only if it was lost or damaged
+            store.describe(recorded_facts(checkpoint, arithmetic))  # only if it was lost or damaged
     for store in stores.values() if len(first) else ():
         store.settle()  # before the caller is told that the vectors are there
     return Embedded(
@@ -132,68 +150,132 @@ def embed_texts(
         distinct=len(first),
         cached=len(first) - len(missing),
         computed=len(missing),
-        device=device,
+        arithmetic=arithmetic,
         seconds=time.perf_counter() - begun,
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Batch:
+    """Texts under way: their rows among the distinct texts, tokens before the cut, and the vectors to wait for."""
+
+    rows: NDArray[np.intp]
+    counts: NDArray[np.int32]
+    running: Running
+
+
+@dataclass(kw_only=True, eq=False)
 class _Work:
-    """Encode the missing texts chunk by chunk and hand each batch to the writers of its spaces."""
+    """Encode the missing texts: tokenised ahead by one thread, their vectors kept behind by another.
 
-    def __init__(
-        self,
-        encoder: Encoder,
-        stores: dict[Pooling, SpaceStore],
-        present: dict[Pooling, NDArray[np.bool_]],
-        keys: NDArray[np.uint8],
-        texts: Sequence[str],
-    ) -> None:
-        self.encoder, self.stores, self.present, self.keys, self.texts = encoder, stores, present, keys, texts
+    `present`, `keys` and `texts` have one entry for each distinct text.
+    """
 
-    def run(self, missing: NDArray[np.intp], progress: Progress) -> None:
-        done = 0
-        progress(done, len(missing))
+    encoder: Encoder
+    stores: dict[Pooling, SpaceStore]
+    present: dict[Pooling, NDArray[np.bool_]]
+    keys: NDArray[np.uint8]
+    texts: Sequence[str]
+    listener: Listener
+
+    def __post_init__(self) -> None:
+        self.writers: dict[Pooling, ShardWriter] = {}
+        self.budget = self.encoder.token_budget
+        self.done = 0
+
+    def run(self, missing: NDArray[np.intp]) -> None:
+        self.listener.progress(0, len(missing))
         with contextlib.ExitStack() as stack:
-            facts = recorded_facts(self.encoder.checkpoint, self.encoder.device)
-            writers = {p: stack.enter_context(s.writer(recorded=facts)) for p, s in self.stores.items()}
-            for start in range(0, len(missing), CHUNK):
-                chunk = missing[start : start + CHUNK]
-                tokens = self.encoder.tokenize([self.texts[i] for i in chunk])
-                for batch in token_batches(tokens.lengths, budget=self.encoder.token_budget):
-                    vectors = self.encoder.encode([tokens.rows[i] for i in batch])
-                    for p, writer in writers.items():
-                        self._add(
-                            writer, chunk[batch], ~self.present[p][chunk[batch]], vectors[p], tokens.counts[batch]
-                        )
-                    done += len(batch)
-                    progress(done, len(missing))
+            facts = recorded_facts(self.encoder.checkpoint, self.encoder.arithmetic)
+            self.writers = {p: stack.enter_context(s.writer(recorded=facts)) for p, s in self.stores.items()}
+            behind = stack.enter_context(Behind(self._keep, depth=WAITING_BATCHES))
+            slices = stack.enter_context(ahead(self._tokenised(missing), depth=CHUNK_TEXTS // SLICE_TEXTS))
+            for rows, tokens in _chunks(slices):
+                for batch in token_batches(tokens.lengths, budget=self.budget):
+                    for part, running in self._start(tokens, batch):
+                        behind.put(_Batch(rows=rows[part], counts=tokens.counts[part], running=running))
+                    self.listener.progress(self.done, len(missing))
+        self.listener.progress(self.done, len(missing))
 
-    def _add(
-        self,
-        writer: ShardWriter,
-        rows: NDArray[np.intp],
-        lacking: NDArray[np.bool_],
-        vectors: NDArray[np.float32],
-        counts: NDArray[np.int32],
-    ) -> None:
+    def _tokenised(self, missing: NDArray[np.intp]) -> Iterator[tuple[NDArray[np.intp], TokenRows]]:
+        """Slice by slice: rows among the distinct texts, and their tokens."""
+        start = 0
+        while start < len(missing):
+            end, characters = start, 0
+            while end < min(start + SLICE_TEXTS, len(missing)) and (end == start or characters < SLICE_CHARACTERS):
+                characters += len(self.texts[missing[end]])
+                end += 1
+            rows = missing[start:end]
+            yield rows, self.encoder.tokenize([self.texts[i] for i in rows])
+            start = end
+
+    def _start(self, tokens: TokenRows, batch: NDArray[np.intp]) -> Iterator[tuple[NDArray[np.intp], Running]]:
+        """Begin with a batch; where memory does not suffice, with its halves, and with smaller batches from then on."""
+        try:
+            yield batch, self.encoder.start([tokens.rows[i] for i in batch])
+        except MemoryError as error:
+            if self.budget < self.encoder.token_budget or len(batch) == 1:
+                raise EncoderUnfit(
+                    f"Memory of {self.encoder.device} does not suffice for {len(batch)} texts of "
+                    f"{int(tokens.lengths[batch].max())} tokens. Free some, or cut texts with --max-length."
+                ) from error
+            self.budget //= 2
+            self.listener.note(f"out of memory on {self.encoder.device}: batches of {self.budget:,} tokens from now on")
+            for half in np.array_split(batch, 2):
+                yield half, self.encoder.start([tokens.rows[i] for i in half])
+
+    def _keep(self, batch: _Batch) -> None:
+        """Wait for the vectors of a batch and hand them to the writers of their spaces."""
+        vectors = batch.running()
+        for p in self.writers:
+            self._add(p, batch, vectors[p])
+        self.done += len(batch.rows)
+
+    def _add(self, pooling: Pooling, batch: _Batch, vectors: NDArray[np.float32]) -> None:
         """Only the rows this space lacks: another pooling of the same text may be there already."""
-        if not np.isfinite(vectors).all():
-            raise EncoderUnfit(
-                f"{self.encoder.checkpoint.model} gave a vector that is not finite (NaN or infinity) for "
-                f"{self.texts[rows[int(np.isfinite(vectors).all(axis=1).argmin())]][:60]!r}.\n"
-                "Its weights may be damaged: download the checkpoint again."
-            )
+        with np.errstate(over="ignore"):  # too large for float16 is infinite there, and refused
+            finite = np.isfinite(vectors.astype(self.stores[pooling].space.dtype)).all(axis=1)
+        if not finite.all():
+            raise EncoderUnfit(self._not_finite(batch.rows[int(finite.argmin())]))
+        lacking = ~self.present[pooling][batch.rows]
         if lacking.any():
-            writer.add(self.keys[rows[lacking]], vectors[lacking], counts[lacking])
+            self.writers[pooling].add(self.keys[batch.rows[lacking]], vectors[lacking], batch.counts[lacking])
+
+    def _not_finite(self, row: int) -> str:
+        arithmetic = self.encoder.arithmetic
+        way = (
+            "Its weights may be damaged: download the checkpoint again."
+            if arithmetic.precision == "fp32"
+            else f"{arithmetic.precision} may be too coarse for it: try --precision fp32."
+        )
+        return (
+            f"{self.encoder.checkpoint.model} gave a vector that is not finite (NaN or infinity) for "
+            f"{self.texts[row][:60]!r}.\n{way}"
+        )
 
 
-def recorded_facts(checkpoint: Checkpoint, device: str | None) -> dict[str, Any]:
+def _chunks(
+    slices: Iterable[tuple[NDArray[np.intp], TokenRows]],
+) -> Iterator[tuple[NDArray[np.intp], TokenRows]]:
+    """Slices joined until they are a chunk: enough texts to sort by length."""
+    gathered: list[tuple[NDArray[np.intp], TokenRows]] = []
+    for rows, tokens in slices:
+        gathered.append((rows, tokens))
+        texts = sum(len(r) for r, _ in gathered)
+        if texts >= CHUNK_TEXTS or sum(int(t.lengths.sum()) for _, t in gathered) >= CHUNK_TOKENS:
+            yield np.concatenate([r for r, _ in gathered]), join_rows([t for _, t in gathered])
+            gathered.clear()
+    if gathered:
+        yield np.concatenate([r for r, _ in gathered]), join_rows([t for _, t in gathered])
+
+
+def recorded_facts(checkpoint: Checkpoint, arithmetic: Arithmetic | None) -> dict[str, Any]:
     """Names and versions that `space.json` keeps beside the identity."""
     return {
         "model": checkpoint.model,
         "name": checkpoint.name,
         "commit": checkpoint.commit,
-        "device": device,
-        "backend": "torch",
+        "device": arithmetic.device if arithmetic else None,
+        "backend": arithmetic.backend if arithmetic else None,
         "versions": {name: version(name) for name in ("frozenhead", "torch", "transformers", "tokenizers")},
     }

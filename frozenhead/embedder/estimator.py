@@ -132,7 +132,7 @@ class Embedder(TransformerMixin, BaseEstimator):
         loaded: tuple[Any, Encoder] | None = self.__dict__.get("_loaded")
         wanted = (checkpoint.files, self._settings())
         if loaded is None or loaded[0] != wanted:
-            loaded = self._loaded = (wanted, Encoder(checkpoint, self._settings()))
+            loaded = self._loaded = (wanted, Encoder(checkpoint, self._settings(), cache_folder=self._cache().folder))
         return loaded[1]
 
     def __getstate__(self) -> dict[str, Any]:

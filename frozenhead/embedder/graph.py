@@ -32,6 +32,7 @@ class PooledEncoder(nn.Module):
         fused = FusedBert.of(model, cls_only=cls_only)
         self.fused = fused is not None
         self.body = fused or model
+        self.eval()
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor | None = None

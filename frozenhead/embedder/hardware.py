@@ -44,6 +44,9 @@ class Arithmetic:
     precision: Precision
     reason: str
 
+    def __str__(self) -> str:
+        return f"{self.precision} with {self.backend} on {self.device} ({self.reason})"
+
 
 def choose_arithmetic(*, device: str = "auto", backend: str = "auto", precision: str = "auto") -> Arithmetic:
     """What to compute with, everything left to `auto` decided by this machine.
@@ -96,20 +99,28 @@ def cuda_devices() -> int:
 
 
 def _backend(backend: str, device: str) -> Backend:
-    installed = importlib.util.find_spec("openvino") is not None
-    if backend == "openvino":
-        if device != "cpu":
-            raise UsageError(f"Backend openvino computes on the CPU, not on {device}. Leave one of the two out.")
-        if not installed:
-            raise UsageError("Backend openvino is not installed. Run: pip install 'frozenhead[openvino]'")
-        return "openvino"
-    return "openvino" if backend == "auto" and device == "cpu" and installed else "torch"
+    if backend != "openvino":
+        return "torch" if backend == "torch" else preferred_backend(device)
+    if device != "cpu":
+        raise UsageError(f"Backend openvino computes on the CPU, not on {device}. Leave one of the two out.")
+    if not _installed("openvino"):
+        raise UsageError("Backend openvino is not installed. Run: pip install 'frozenhead[openvino]'")
+    return "openvino"
+
+
+def preferred_backend(device: str) -> Backend:
+    """What `auto` is on a device: the fastest that is installed."""
+    return "openvino" if device == "cpu" and _installed("openvino") else "torch"
+
+
+def _installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
 
 
 def _native_bf16(device: str) -> str | None:
     """What multiplies bf16 numbers natively on a device, if anything does."""
     if device == "cpu":
-        return next((flag for flag in _BF16_FLAGS if flag in _cpu_flags()), None)
+        return next((flag for flag in _BF16_FLAGS if flag in cpu_flags()), None)
     import torch
 
     major, minor = torch.cuda.get_device_capability(device)
@@ -117,7 +128,7 @@ def _native_bf16(device: str) -> str | None:
 
 
 @cache
-def _cpu_flags() -> frozenset[str]:
+def cpu_flags() -> frozenset[str]:
     """The processor's instruction sets; none where the system has no such list."""
     try:
         lines = _CPU_FACTS.read_text(encoding="utf-8", errors="replace").splitlines()

@@ -47,3 +47,12 @@ def tokenize(tokenizer: Any, texts: Sequence[str], *, max_length: int) -> TokenR
                 rows[start + i] = {name: cut[name][j] for name in cut}
     lengths = np.array([len(row["input_ids"]) for row in rows], np.int32)
     return TokenRows(rows=rows, counts=counts, lengths=lengths)
+
+
+def join_rows(parts: Sequence[TokenRows]) -> TokenRows:
+    """Tokenised texts one after the other."""
+    return TokenRows(
+        rows=[row for part in parts for row in part.rows],
+        counts=np.concatenate([part.counts for part in parts]),
+        lengths=np.concatenate([part.lengths for part in parts]),
+    )

@@ -43,7 +43,7 @@ def test_a_second_embed_computes_nothing_and_one_added_row_one(make_run: MakeRun
     first = make_run()
     second = make_run()
     assert first["computed"] == first["distinct"]
-    assert (second["cached"], second["computed"], second["device"]) == (first["distinct"], 0, None)
+    assert (second["cached"], second["computed"], second["arithmetic"]) == (first["distinct"], 0, None)
     more = pd.concat([make_table(), pd.DataFrame({"text": ["blue mat call"], "label": ["ham"]})])
     more.to_csv(table, index=False)
     assert make_run(out=tmp_path / "other")["computed"] == 1

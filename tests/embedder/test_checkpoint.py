@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from frozenhead.embedder import Checkpoint, find_checkpoint
-from frozenhead.embedder.encoder import Encoder, load_pretrained
+from frozenhead.embedder import Checkpoint, EmbedSettings, find_checkpoint
+from frozenhead.embedder.encoder import Encoder
+from frozenhead.embedder.loading import load_pretrained
 from frozenhead.errors import EncoderNotFound, EncoderUnfit, EncoderUntrusted, UsageError
 
 
@@ -218,11 +219,11 @@ def test_a_tokenizer_with_more_ids_than_the_model_has_embeddings_is_unfit(folder
 
 
 def test_a_pooler_that_lacks_a_part_is_refused_when_it_is_asked_for(folder: Path) -> None:
-    encoder = Encoder(drop_weights(folder, "pooler.dense.bias"), device="cpu")
-    rows = encoder.tokenize(["the cat"], max_length=8).rows
-    assert encoder.encode(rows, ("cls",))["cls"].shape == (1, 16)
+    checkpoint = drop_weights(folder, "pooler.dense.bias")
+    encoder = Encoder(checkpoint, EmbedSettings(poolings=("cls",), device="cpu"))
+    assert encoder.encode(encoder.tokenize(["the cat"]).rows)["cls"].shape == (1, 16)
     with pytest.raises(EncoderUnfit, match="--pooling cls"):
-        encoder.encode(rows, ("pooler",))
+        Encoder(checkpoint, EmbedSettings(device="cpu"))
 
 
 @pytest.mark.parametrize("index", [{"weight_map": [1]}, {"weight_map": {"a": "../other.safetensors"}}, {}])

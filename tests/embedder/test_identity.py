@@ -20,10 +20,10 @@ from frozenhead.cache import VectorCache
 from frozenhead.commands.embed import embed
 from frozenhead.commands.options import EmbedOptions
 from frozenhead.corpus import CorpusOptions
-from frozenhead.embedder import Embedder, EmbedSettings, embed_texts, find_checkpoint, space_of
-from frozenhead.embedder import encoder as encoder_module
+from frozenhead.embedder import Embedder, EmbedSettings, embed_texts, find_checkpoint, space_of, torch_backend
 from frozenhead.embedder.checkpoint import identity_files, weight_files
-from frozenhead.embedder.encoder import Encoder, load_pretrained
+from frozenhead.embedder.encoder import Encoder
+from frozenhead.embedder.loading import load_pretrained
 from frozenhead.errors import EncoderUnfit
 
 TEXTS = ["the cat sat on the mat", "the dog ran", "win a free prize now"]
@@ -165,8 +165,12 @@ def test_a_file_that_decides_no_vector_does_not_change_the_id(tiny_folder: Path,
 
 
 def vectors(folder: Path) -> NDArray[np.float32]:
-    encoder = Encoder(find_checkpoint(folder), device="cpu")
-    return encoder.encode(encoder.tokenize(TEXTS, max_length=64).rows, ("cls",))["cls"]
+    encoder = cls_encoder(folder)
+    return encoder.encode(encoder.tokenize(TEXTS).rows)["cls"]
+
+
+def cls_encoder(folder: Path) -> Encoder:
+    return Encoder(find_checkpoint(folder), EmbedSettings(poolings=("cls",), device="cpu", precision="fp32"))
 
 
 def test_the_hashed_files_alone_give_the_vectors(folder: Path, tmp_path: Path) -> None:
@@ -272,7 +276,7 @@ def test_names_devices_and_batches_find_the_vectors_of_the_first_run(
     folder: Path, run_embed: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], budget: int
 ) -> None:
     first = run_embed(folder)
-    monkeypatch.setattr(encoder_module, "CPU_TOKEN_BUDGET", budget)
+    monkeypatch.setattr(torch_backend, "CPU_TOKEN_BUDGET", budget)
     again = run_embed(copied(aged(folder)), **change)
     assert (first["computed"], again["computed"]) == (3, 0)
     assert spaces_of(again) == spaces_of(first)
@@ -398,11 +402,11 @@ def test_a_change_taken_back_while_the_files_are_read_is_refused(
 
 
 def test_a_change_after_loading_does_not_reach_the_vectors(folder: Path) -> None:
-    encoder = Encoder(find_checkpoint(folder), device="cpu")
-    rows = encoder.tokenize(TEXTS, max_length=64).rows
-    before = encoder.encode(rows, ("cls",))["cls"]
+    encoder = cls_encoder(folder)
+    rows = encoder.tokenize(TEXTS).rows
+    before = encoder.encode(rows)["cls"]
     write_in_place(folder / "model.safetensors", *first_weights(folder))
-    np.testing.assert_array_equal(encoder.encode(rows, ("cls",))["cls"], before)
+    np.testing.assert_array_equal(encoder.encode(rows)["cls"], before)
 
 
 Place = Callable[[Path, Path, pytest.MonkeyPatch], tuple[Callable[[], str], Callable[[], str]]]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from frozenhead import Embedder
 from frozenhead.corpus import docstring_corpus
-from frozenhead.embedder import POOLINGS, find_checkpoint
+from frozenhead.embedder import POOLINGS, EmbedSettings, find_checkpoint
 from frozenhead.embedder.plain import PlainEncoder
 
 pytestmark = pytest.mark.skipif(
@@ -57,7 +57,7 @@ def test_word_piece_lengths_of_the_reference(shared_data: Path, tmp_path: Path) 
     from frozenhead.embedder.encoder import Encoder
 
     table = pd.read_csv(shared_data / "spamdata_v2.csv", dtype=str, keep_default_na=False)
-    counts = Encoder(find_checkpoint("minilm"), device="cpu").tokenize(table["text"].tolist(), max_length=25).counts
+    counts = Encoder(find_checkpoint("minilm"), EmbedSettings(device="cpu")).tokenize(table["text"].tolist()).counts
     longer = pd.Series(counts > 25).groupby(table["label"]).mean()
     assert longer["1"] == pytest.approx(0.926, abs=5e-4)
     assert longer["0"] == pytest.approx(0.294, abs=5e-4)

@@ -21,8 +21,9 @@ from frozenhead.cache import ShardWriter, Space, SpaceStore, VectorCache, text_k
 from frozenhead.cache.keys import Keys
 from frozenhead.embedder import Checkpoint, EmbedSettings, embed_texts, space_of
 from frozenhead.embedder.compute import Embedded
-from frozenhead.embedder.encoder import Encoder, TokenRows
-from frozenhead.embedder.pooling import Pooling
+from frozenhead.embedder.encoder import Encoder, Running, Vectors
+from frozenhead.embedder.hardware import choose_arithmetic
+from frozenhead.embedder.tokens import TokenRows
 from frozenhead.files import write_json
 
 DIM = 32
@@ -38,7 +39,7 @@ CHECKPOINT = Checkpoint(
     model="fake", name="fake", revision=None, commit=None, folder=Path("fake"),
     files=(("config.json", "c" * 64), ("model.safetensors", "a" * 64)), dim=DIM, max_length=16, has_pooler=True,
 )  # fmt: skip
-SETTINGS = EmbedSettings(device="cpu")
+SETTINGS = EmbedSettings(device="cpu", precision="fp32")
 SPACE: Space = space_of(CHECKPOINT, "pooler", SETTINGS)
 
 _version = cache(version)  # reads many files, none of them ours
@@ -65,27 +66,40 @@ class FakeEncoder:
     """What `embed_texts` needs of an `Encoder`. `computed` is told the keys of every batch."""
 
     checkpoint = CHECKPOINT
+    arithmetic = choose_arithmetic(device="cpu", backend="torch", precision="fp32")
     device = "cpu"
     token_budget = BATCH_ROWS  # every text is one token long
 
     def __init__(self, computed: Tell) -> None:
         self._computed = computed
 
-    def tokenize(self, texts: Sequence[str], *, max_length: int) -> TokenRows:
+    def tokenize(self, texts: Sequence[str]) -> TokenRows:
         keys = text_keys(texts)
         rows = [{"input_ids": key.tolist()} for key in keys]
         return TokenRows(rows=rows, counts=tokens_of(keys), lengths=np.ones(len(keys), np.int32))
 
-    def encode(
-        self, rows: Sequence[dict[str, list[int]]], poolings: Sequence[Pooling]
-    ) -> dict[str, NDArray[np.float32]]:
+    def start(self, rows: Sequence[dict[str, list[int]]]) -> Running:
         keys = np.array([row["input_ids"] for row in rows], np.uint8)
-        self._computed(keys)
-        return {pooling: vectors_of(keys) for pooling in poolings}
+
+        def running() -> Vectors:
+            self._computed(keys)
+            return {"pooler": vectors_of(keys)}
+
+        return running
 
 
 def no_one(keys: Keys) -> None:
     """Tell nobody."""
+
+
+@contextmanager
+def fp32_by_default() -> Iterator[None]:
+    """`auto` is fp32 with torch, as on a machine without bf16: the vectors above are float32."""
+    with (
+        mock.patch("frozenhead.embedder.hardware.cpu_flags", frozenset),
+        mock.patch("frozenhead.embedder.hardware.preferred_backend", return_value="torch"),
+    ):
+        yield
 
 
 @contextmanager

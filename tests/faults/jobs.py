@@ -78,7 +78,7 @@ def command_embed(disk: Path, teller: Teller) -> None:
     table.write_text("text,label\n" + "".join(f"{text},{i % 2}\n" for i, text in enumerate(fake.TEXTS)))
     found = mock.patch("frozenhead.commands.embed.find_checkpoint", return_value=fake.CHECKPOINT)
     encoder = mock.patch("frozenhead.embedder.compute.Encoder", return_value=fake.FakeEncoder(fake.no_one))
-    with fake.small_shards(teller.acknowledged), found, encoder:
+    with fake.fp32_by_default(), fake.small_shards(teller.acknowledged), found, encoder:
         _command(f"embed {table} --text text --label label --out {disk.with_name(disk.name + '.run')}", disk, teller)
 
 

@@ -16,14 +16,12 @@ from typing import Any, cast
 from unittest import mock
 
 import numpy as np
-from numpy.typing import NDArray
 
 from frozenhead.cache import SpaceStore, VectorCache, text_keys
 from frozenhead.cache.keys import Keys
-from frozenhead.embedder import EmbedSettings, embed_texts
-from frozenhead.embedder.encoder import Encoder
-from frozenhead.embedder.pooling import Pooling
-from tests.faults.fake import CHECKPOINT, DIM, SPACE, FakeEncoder, tokens_of, vectors_of
+from frozenhead.embedder import embed_texts
+from frozenhead.embedder.encoder import Encoder, Running
+from tests.faults.fake import CHECKPOINT, DIM, SETTINGS, SPACE, FakeEncoder, fp32_by_default, tokens_of, vectors_of
 
 _version = functools.cache(importlib.metadata.version)  # reads many files
 
@@ -35,13 +33,11 @@ class SlowEncoder(FakeEncoder):
         super().__init__(self._note)
         self._seconds, self._noted = seconds, noted
 
-    def encode(
-        self, rows: Sequence[dict[str, list[int]]], poolings: Sequence[Pooling]
-    ) -> dict[str, NDArray[np.float32]]:
+    def start(self, rows: Sequence[dict[str, list[int]]]) -> Running:
         if self._seconds:
             say("batch")
             time.sleep(self._seconds)
-        return super().encode(rows, poolings)
+        return super().start(rows)
 
     def _note(self, keys: Keys) -> None:
         if self._noted is not None:
@@ -77,6 +73,7 @@ def fake_encoder(*, shard_rows: int | None, seconds: float = 0.0, computed: str 
             find = mock.patch(f"frozenhead.{place}.find_checkpoint", return_value=CHECKPOINT)
             stack.enter_context(find)
         stack.enter_context(mock.patch("frozenhead.embedder.compute.version", _version))
+        stack.enter_context(fp32_by_default())
         encoder = SlowEncoder(seconds, computed)
         stack.enter_context(mock.patch("frozenhead.embedder.compute.Encoder", return_value=encoder))
         if shard_rows is not None:
@@ -98,7 +95,7 @@ def embed(
         time.sleep(0.001)
     with fake_encoder(shard_rows=shard_rows):
         made = cast(Encoder, SlowEncoder(noted=computed))
-        embed_texts(CHECKPOINT, texts, settings=EmbedSettings(), cache=VectorCache(cache), encoder=lambda: made)
+        embed_texts(CHECKPOINT, texts, settings=SETTINGS, cache=VectorCache(cache), encoder=lambda: made)
 
 
 def read_on(*, cache: str, texts: Sequence[str], stop: str) -> None:

@@ -1,0 +1,71 @@
+"""Models converted for another backend, kept beside the vectors so that the next start is quick.
+
+    <cache dir>/models/<id>/
+      model.xml  model.bin    the graph and its weights
+      model.json              what it was made of, and the sha256 of both
+
+The id is a hash of all that the graph follows from. A copy whose bytes changed is not used. The folder is
+derived: it may be removed at any time.
+"""
+
+import hashlib
+import json
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+from frozenhead.errors import StorageError
+from frozenhead.files import canonical_json, make_folder, temporary_name, write_file, write_json
+
+logger = logging.getLogger(__name__)
+
+FOLDER = "models"
+PARTS = ("model.xml", "model.bin")
+
+_DESCRIPTION = "model.json"
+_PRIVATE = 0o700
+
+
+class ConvertedModel:
+    """The place of one converted model.
+
+    Parameters
+    ----------
+    cache_folder : Path
+    made_of : dict
+        Plain values: files of the checkpoint, poolings, versions.
+    """
+
+    def __init__(self, cache_folder: Path, made_of: dict[str, Any]) -> None:
+        self._made_of = made_of
+        self.folder = cache_folder / FOLDER / hashlib.sha256(canonical_json(made_of)).hexdigest()
+
+    def read(self) -> tuple[bytes, ...] | None:
+        """The bytes of the graph and of its weights, or None if they are not there or not what was written."""
+        try:
+            expected = json.loads((self.folder / _DESCRIPTION).read_bytes())["sha256"]
+            parts = tuple((self.folder / name).read_bytes() for name in PARTS)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        if [hashlib.sha256(part).hexdigest() for part in parts] != expected:
+            logger.warning("%s is damaged; the model is converted anew", self.folder)
+            return None
+        return parts
+
+    def write(self, *parts: bytes) -> None:
+        """Keep the bytes of the graph and of its weights; a cache that cannot be written stays as it is."""
+        fresh = self.folder.parent / temporary_name()
+        try:
+            for folder in (self.folder.parent.parent, self.folder.parent, fresh):
+                make_folder(folder, mode=_PRIVATE)
+            for name, part in zip(PARTS, parts, strict=True):
+                write_file(fresh / name, part)
+            digests = [hashlib.sha256(part).hexdigest() for part in parts]
+            write_json(fresh / _DESCRIPTION, {"made_of": self._made_of, "sha256": digests})
+            shutil.rmtree(self.folder, ignore_errors=True)  # a damaged one
+            fresh.rename(self.folder)
+        except (StorageError, OSError) as error:
+            logger.warning("the converted model is not kept: %s", error)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
