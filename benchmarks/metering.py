@@ -27,10 +27,10 @@ class Meter:
         """`start`, noting each batch; the batch ends when what it returned has given the vectors."""
 
         def noted(rows: Any, *args: Any, **options: Any) -> Callable[[], Any]:
-            lengths = [len(row["input_ids"]) for row in rows]
-            self.batches.append((len(lengths), max(lengths), sum(lengths)))
             begun = time.perf_counter()
             running = start(rows, *args, **options)
+            lengths = [len(row["input_ids"]) for row in rows]
+            self.batches.append((len(lengths), max(lengths), sum(lengths)))
 
             def wait() -> Any:
                 vectors = running()
