@@ -2,16 +2,14 @@
 
 import dataclasses
 import platform
-from collections import Counter
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from frozenhead.cache import Space, VectorCache, distinct_keys, text_keys
+from frozenhead.cache import Space, VectorCache, distinct_keys
 from frozenhead.commands.options import DEFAULT_MODEL, EmbedOptions
 from frozenhead.commands.vectors import embed_aloud, write_pinned
 from frozenhead.commands.voice import Silence, Voice
@@ -20,8 +18,7 @@ from frozenhead.embedder import Checkpoint, find_checkpoint, space_of
 from frozenhead.embedder.pooling import Pooling
 from frozenhead.errors import UsageError
 from frozenhead.files import check_writable
-from frozenhead.report.metrics import balanced_weights
-from frozenhead.runs import FEATURE_FORMAT, SPLITS, Run, check_place
+from frozenhead.runs import FEATURE_FORMAT, SPLITS, Run, check_place, same_values
 
 UNLABELLED = ""
 
@@ -49,15 +46,16 @@ def embed(options: EmbedOptions, voice: Voice | None = None) -> dict[str, Any]:
         voice.say(note)
     checkpoint = find_checkpoint(options.model, revision=options.revision)
     cache = VectorCache(options.cache_dir)
-    frame = corpus.frame.assign(key=_key_column(corpus.frame["text"]))
-    run = _same_run(options, frame)
+    run = _same_run(options, corpus)
     names = _feature_names(options, checkpoint, run)
     if options.dry_run:
-        return _dry_run(options, corpus, checkpoint, cache, frame)
+        return _dry_run(options, corpus, checkpoint, cache)
     check_writable(options.out)
-    embedded = embed_aloud(checkpoint, frame["text"].tolist(), settings=options.settings, cache=cache, voice=voice)
+    embedded = embed_aloud(
+        checkpoint, corpus.texts, keys=corpus.keys, settings=options.settings, cache=cache, voice=voice
+    )
     if run is None:  # only now: until the vectors are there, --overwrite has taken nothing away
-        run = Run.create(options.out, info=_run_info(options, corpus), corpus=frame)
+        run = Run.create(options.out, info=_run_info(options, corpus), corpus=corpus.table)
     records = {}
     for pooling, name in names.items():
         store = embedded.stores[pooling]
@@ -84,23 +82,20 @@ def embed(options: EmbedOptions, voice: Voice | None = None) -> dict[str, Any]:
     }
 
 
-def _key_column(texts: "pd.Series[str]") -> list[bytes]:
-    return [key.tobytes() for key in text_keys(texts)]
-
-
-def _same_run(options: EmbedOptions, frame: pd.DataFrame) -> Run | None:
+def _same_run(options: EmbedOptions, corpus: Corpus) -> Run | None:
     """The run that stands in `out` if it holds these very rows; None if there is none or it is to be replaced."""
     if options.overwrite or not Run.is_run(options.out):
         return None
     run = Run.open(options.out)
-    stored = run.corpus()
-    if len(stored) == len(frame):
-        differing = [c for c in ("text", "label", "split") if not stored[c].equals(frame[c].astype(object))]
+    names = {"key": "text", "label": "label", "split": "split"}  # equal keys are equal texts
+    stored, given = run.corpus_table(list(names)), corpus.table
+    if len(stored) == len(given):
+        differing = [what for name, what in names.items() if not same_values(stored[name], given[name])]
         if not differing:
             return run
         what = f"another {' and '.join(differing)} in some rows"
     else:
-        what = f"{len(stored)} rows, not {len(frame)}"
+        what = f"{len(stored)} rows, not {len(given)}"
     raise UsageError(
         f"The run {options.out} holds {what}. Choose another --out, "
         "or pass --overwrite to replace it with its heads and reports (cached vectors stay)."
@@ -143,17 +138,15 @@ def _run_info(options: EmbedOptions, corpus: Corpus) -> dict[str, Any]:
 
 
 def _split_counts(corpus: Corpus) -> dict[str, int]:
-    counts = Counter(corpus.frame["split"])
-    return {split: counts[split] for split in SPLITS}
+    return dict(zip(SPLITS, np.bincount(corpus.splits, minlength=len(SPLITS)).tolist(), strict=True))
 
 
 def _counts(corpus: Corpus, distinct: int) -> dict[str, Any]:
-    train = corpus.frame.loc[corpus.frame["split"] == "train", "label"]
     return {
-        "rows": len(corpus.frame),
+        "rows": len(corpus.texts),
         "distinct": distinct,
         "classes": corpus.classes,
-        "class_weights": balanced_weights(train, corpus.classes) if corpus.classes else {},
+        "class_weights": _balanced_weights(corpus),
         "splits": _split_counts(corpus),
         "split_rule": corpus.split_rule,
         "sources": corpus.sources,
@@ -161,11 +154,16 @@ def _counts(corpus: Corpus, distinct: int) -> dict[str, Any]:
     }
 
 
-def _dry_run(
-    options: EmbedOptions, corpus: Corpus, checkpoint: Checkpoint, cache: VectorCache, frame: pd.DataFrame
-) -> dict[str, Any]:
-    keys = text_keys(frame["text"])
-    distinct = keys[distinct_keys(keys)[0]]
+def _balanced_weights(corpus: Corpus) -> dict[str, float]:
+    """As `balanced_weights` of the report, whose room would load matplotlib: n / (K n_c) of the training rows."""
+    if corpus.labels is None:
+        return {}
+    counts = np.bincount(corpus.labels[corpus.splits == SPLITS.index("train")], minlength=len(corpus.classes))  # (K,)
+    return dict(zip(corpus.classes, (counts.sum() / (len(counts) * counts)).tolist(), strict=True))
+
+
+def _dry_run(options: EmbedOptions, corpus: Corpus, checkpoint: Checkpoint, cache: VectorCache) -> dict[str, Any]:
+    distinct = corpus.keys[distinct_keys(corpus.keys)[0]]
     stores = [cache.space(space_of(checkpoint, p, options.settings)) for p in options.settings.poolings]
     present = np.logical_and.reduce([s.lookup(distinct, with_vectors=False).found for s in stores])
     cached = int(present.sum())
@@ -194,31 +192,21 @@ def _feature_identity(options: EmbedOptions, checkpoint: Checkpoint, space: Spac
 
 def _token_facts(tokens: NDArray[np.int32], corpus: Corpus, max_length: int) -> dict[str, Any]:
     """How long the texts are in tokens, and how many are cut: `truncation` and `lengths`."""
-    labels = corpus.frame["label"] if corpus.classes else pd.Series([UNLABELLED] * len(tokens))
-    return {
-        "truncation": _truncation(tokens, labels, max_length, corpus.classes),
-        "lengths": _lengths(tokens, labels, corpus.classes or [UNLABELLED]),
-    }
+    classes = corpus.classes or [UNLABELLED]
+    labels = np.zeros(len(tokens), np.int32) if corpus.labels is None else corpus.labels
+    lengths: dict[str, dict[str, int]] = {label: {} for label in classes}
+    cut, rows = np.zeros(len(classes), np.int64), np.bincount(labels, minlength=len(classes))  # (K,)
+    span = int(tokens.max()) + 1
+    pairs, counts = np.unique(labels.astype(np.int64) * span + tokens, return_counts=True)
+    for pair, count in zip(pairs.tolist(), counts.tolist(), strict=True):
+        label, length = divmod(pair, span)
+        lengths[classes[label]][str(length)] = count
+        cut[label] += count * (length > max_length)
+    shares = [_share(*both) for both in zip(rows.tolist(), cut.tolist(), strict=True)]
+    per_class = dict(zip(corpus.classes, shares, strict=False))  # {} when unlabelled
+    whole = _share(len(tokens), int(cut.sum()))
+    return {"truncation": {"max_length": max_length, **whole, "per_class": per_class}, "lengths": lengths}
 
 
-def _truncation(
-    tokens: NDArray[np.int32], labels: "pd.Series[str]", max_length: int, classes: list[str]
-) -> dict[str, Any]:
-    """How many texts are longer than `max_length` tokens, in all and by class."""
-    cut = pd.Series(tokens > max_length)
-
-    def count(rows: "pd.Series[bool]") -> dict[str, Any]:
-        n, truncated = int(rows.sum()), int((cut & rows).sum())
-        return {"rows": n, "truncated": truncated, "share": truncated / n if n else 0.0}
-
-    per_class = {label: count(labels == label) for label in classes}
-    return {"max_length": max_length, **count(pd.Series([True] * len(cut))), "per_class": per_class}
-
-
-def _lengths(tokens: NDArray[np.int32], labels: "pd.Series[str]", classes: list[str]) -> dict[str, dict[str, int]]:
-    """How many texts of each class have each length in tokens, before truncation."""
-    table = {}
-    for label in classes:
-        values, counts = np.unique(tokens[(labels == label).to_numpy()], return_counts=True)
-        table[label] = {str(v): int(n) for v, n in zip(values, counts, strict=True)}
-    return table
+def _share(rows: int, truncated: int) -> dict[str, Any]:
+    return {"rows": rows, "truncated": truncated, "share": truncated / rows if rows else 0.0}

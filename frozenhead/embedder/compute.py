@@ -20,6 +20,7 @@ from frozenhead.embedder.checkpoint import Checkpoint
 from frozenhead.embedder.encoder import Encoder
 from frozenhead.embedder.pooling import POOLINGS, Pooling
 from frozenhead.errors import CacheDamaged, EncoderUnfit, UsageError
+from frozenhead.texts import Chosen
 
 # Texts tokenised and sorted by length at a time: long enough to fill batches of one length, short in memory.
 CHUNK = 16384
@@ -119,6 +120,7 @@ def embed_texts(
     checkpoint: Checkpoint,
     texts: Sequence[str],
     *,
+    keys: NDArray[np.uint8] | None = None,
     settings: EmbedSettings,
     cache: VectorCache,
     encoder: Callable[[], Encoder] | None = None,
@@ -131,6 +133,8 @@ def embed_texts(
     ----------
     checkpoint : Checkpoint
     texts : sequence of str (N,)
+    keys : uint8 array (N, 32), optional
+        Of the texts, from `text_keys`, where the caller has them.
     settings : EmbedSettings
     cache : VectorCache
     encoder : callable, optional
@@ -147,9 +151,9 @@ def embed_texts(
     """
     begun = time.perf_counter()
     stores = {p: cache.space(space_of(checkpoint, p, settings)) for p in settings.poolings}
-    keys = text_keys(texts)
+    keys = text_keys(texts) if keys is None else keys
     first, inverse = distinct_keys(keys)
-    distinct = keys[first]  # (m, 32)
+    distinct = keys if len(first) == len(keys) else keys[first]  # (m, 32)
     lookups = {p: store.lookup(distinct, with_vectors=False) for p, store in stores.items()}
     present = {p: lookup.found for p, lookup in lookups.items()}
     missing = np.flatnonzero(~np.logical_and.reduce(list(present.values())))  # rows of `distinct`
@@ -160,7 +164,7 @@ def embed_texts(
         if loaded.checkpoint.files != checkpoint.files:
             raise ValueError(f"The encoder given was loaded from other files than {checkpoint.model} has.")
         device = str(loaded.device)
-        work = _Work(loaded, stores, present, distinct, [texts[i] for i in first])
+        work = _Work(loaded, stores, present, distinct, Chosen(texts, first))
         work.run(missing, progress)
         lookups = {p: store.lookup(distinct, with_vectors=False) for p, store in stores.items()}
         if not all(lookup.found.all() for lookup in lookups.values()):
