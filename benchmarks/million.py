@@ -43,16 +43,17 @@ def main() -> None:
         for rows in (BASE, *sizes):
             words = [str(options.texts), "--prepare", str(rows), "--folder", str(folder)]
             subprocess.run([sys.executable, __file__, *words], check=True)
-        print("| rows | run | seconds | texts/s | peak memory, MB | above 1,000 rows, MB |\n" + "| --- " * 6 + "|")
+        heads = ("rows", "run", "seconds", "texts/s", "CPU seconds", "peak memory, MB", "above 1,000 rows, MB")
+        print(f"| {' | '.join(heads)} |\n" + "| --- " * len(heads) + "|", flush=True)
         for run in ("warm",) if options.no_cold else ("warm", "cold"):
             repeats = options.repeats if run == "warm" else 1
-            base = min(measure(folder, BASE, run)[1] for _ in range(repeats))
+            base = min(measure(folder, BASE, run)[-1] for _ in range(repeats))
             for rows in sizes:
                 print(line(rows, run, [measure(folder, rows, run) for _ in range(repeats)], base), flush=True)
 
 
-def measure(folder: Path, rows: int, run: str) -> tuple[float, float]:
-    """Seconds and peak MB of one command."""
+def measure(folder: Path, rows: int, run: str) -> tuple[float, float, float]:
+    """Seconds, CPU seconds and peak MB of one command."""
     with tempfile.TemporaryDirectory(dir=folder) as name:
         cache = folder / f"cache-{rows}" if run == "warm" else Path(name) / "cache"
         words = [*EMBED, "--model", str(folder / "tiny"), "--cache-dir", str(cache), "--out", str(Path(name) / "run")]
@@ -63,14 +64,15 @@ def measure(folder: Path, rows: int, run: str) -> tuple[float, float]:
         child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:
         raise SystemExit(f"frozenhead {' '.join(words)} ended with {child.returncode}")
-    return seconds, usage.ru_maxrss * 1024 / 1e6
+    return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024 / 1e6
 
 
-def line(rows: int, run: str, runs: list[tuple[float, float]], base: float) -> str:
-    seconds, peaks = ([one[i] for one in runs] for i in (0, 1))
-    took, peak = statistics.median(seconds), statistics.median(peaks)
+def line(rows: int, run: str, runs: list[tuple[float, float, float]], base: float) -> str:
+    """One line of the table: medians, of the seconds with their range."""
+    seconds = [one[0] for one in runs]
+    took, processor, peak = (statistics.median(values) for values in zip(*runs, strict=True))
     spread = f"{took:.2f} ({min(seconds):.2f} to {max(seconds):.2f})"
-    return f"| {rows:,} | {run} | {spread} | {rows / took:,.0f} | {peak:.0f} | {peak - base:.0f} |"
+    return f"| {rows:,} | {run} | {spread} | {rows / took:,.0f} | {processor:.2f} | {peak:.0f} | {peak - base:.0f} |"
 
 
 def prepare(source: Path, folder: Path, rows: int) -> None:

@@ -249,8 +249,9 @@ def _given_splits(parts: list[_Part], options: CorpusOptions) -> tuple[NDArray[n
     """The splits that the data brings along, else all train; and where they come from, in words."""
     if parts[0].splits is not None:
         return parts[0].splits, f"column {options.split_column!r}"
-    own = [np.full(len(part.texts), SPLITS.index(part.role) if part.role != "data" else TRAIN) for part in parts]
-    return np.concatenate(own).astype(np.int8), "files" if len(parts) > 1 else "none" if not options.labelled else ""
+    codes = [TRAIN if part.role == "data" else SPLITS.index(part.role) for part in parts]
+    own = [np.full(len(part.texts), code, np.int8) for part, code in zip(parts, codes, strict=True)]
+    return np.concatenate(own), "files" if len(parts) > 1 else "none" if not options.labelled else ""
 
 
 def _make_splits(
