@@ -16,16 +16,18 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from frozenhead.errors import FormatRefused, RunDamaged, RunNotFound, UsageError
-from frozenhead.files import TEMPORARY_PREFIX, make_folder, storage_errors, temporary_name, write_file, write_json
+from frozenhead.files import TEMPORARY_PREFIX, make_folder, new_file, storage_errors, temporary_name, write_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +36,7 @@ FEATURE_FORMAT = 1
 TEXT_FEATURE = "text"  # the feature set of heads that read texts; no encoder's set is named so, theirs hold a dot
 SPLITS = ("train", "val", "test")
 
+_ROWS_AT_ONCE = 2**16
 _OLD = ".old-"
 _EMBED_AGAIN = "the same frozenhead embed command"
 _RUN_KEYS: dict[str, type] = {"classes": list, "columns": dict, "corpus_sha256": str, "sources": list, "split": dict}
@@ -67,8 +70,10 @@ class StoredHead:
         with reading(self.folder / "history.jsonl", "frozenhead fit") as path:
             return [json.loads(line) for line in path.read_text().splitlines()]
 
-    def predictions(self) -> pd.DataFrame:
+    def predictions(self) -> "pd.DataFrame":
         """`predictions.parquet`: row, split, label, predicted, and `prob_<label>` for each class."""
+        import pandas as pd
+
         with reading(self.folder / "predictions.parquet", "frozenhead fit") as path:
             return pd.read_parquet(io.BytesIO(path.read_bytes()))  # Arrow takes no path that is not UTF-8
 
@@ -88,7 +93,7 @@ class Run:
         self.info = info
 
     @classmethod
-    def create(cls, folder: Path, *, info: dict[str, Any], corpus: pd.DataFrame) -> "Run":
+    def create(cls, folder: Path, *, info: dict[str, Any], corpus: "pa.Table") -> "Run":
         """Begin a run, `run.json` last.
 
         Parameters
@@ -97,8 +102,8 @@ class Run:
             New, empty, or a run to be replaced: its feature sets, heads and reports are removed.
         info : dict
             What `run.json` says beside the format number.
-        corpus : DataFrame
-            row, text, label, split, key.
+        corpus : pyarrow.Table
+            row, text, label, split, key; the strings may be dictionaries.
         """
         make_folder(folder)
         for name in ("run.json", "report.html", "report.json"):
@@ -106,9 +111,10 @@ class Run:
         for name in ("features", "heads"):
             if (folder / name).exists():
                 shutil.rmtree(folder / name)
-        data = parquet_bytes(corpus)
-        write_file(folder / "corpus.parquet", data)
-        info = {"format": RUN_FORMAT, **info, "corpus_sha256": hashlib.sha256(data).hexdigest()}
+        with new_file(folder / "corpus.parquet") as file:
+            _write_parquet(file, corpus)
+            digest = _digest(file)
+        info = {"format": RUN_FORMAT, **info, "corpus_sha256": digest}
         write_json(folder / "run.json", info)
         return cls(folder, info)
 
@@ -136,14 +142,20 @@ class Run:
         """Whether the folder holds a `run.json`."""
         return (folder / "run.json").exists()
 
-    def corpus(self) -> pd.DataFrame:
+    def corpus(self) -> "pd.DataFrame":
         """The corpus as it was embedded. Raises `RunDamaged` if its bytes are not those that were written."""
-        with reading(self.folder / "corpus.parquet", "frozenhead embed --overwrite") as path:
-            data = path.read_bytes()
-            if hashlib.sha256(data).hexdigest() != self.info.get("corpus_sha256"):
-                raise ValueError("its bytes changed")
-            frame = pd.read_parquet(io.BytesIO(data))
+        frame: pd.DataFrame = self.corpus_table().to_pandas()
         return frame.astype({"text": object, "label": object, "split": object})
+
+    def corpus_table(self, columns: Sequence[str] | None = None) -> "pa.Table":
+        """The corpus, or some of its columns, in Arrow's memory; raises as `corpus`."""
+        import pyarrow.parquet as pq
+
+        path = self.folder / "corpus.parquet"
+        with reading(path, "frozenhead embed --overwrite"), open(path, "rb") as file:
+            if _digest(file) != self.info.get("corpus_sha256"):
+                raise ValueError("its bytes changed")
+            return pq.read_table(file, columns=columns)
 
     def features(self, *, damaged: Literal["raise", "skip"] = "raise") -> dict[str, dict[str, Any]]:
         """Feature sets by name. Raises `FormatRefused` and, unless `damaged` says to skip, `RunDamaged`."""
@@ -215,11 +227,40 @@ def check_place(folder: Path) -> None:
         raise UsageError(f"{folder} holds other files and no run. Choose a new folder with --out.")
 
 
-def parquet_bytes(frame: pd.DataFrame) -> bytes:
+def same_values(one: "pa.ChunkedArray", other: "pa.ChunkedArray") -> bool:
+    """Whether two columns of equal length hold the same bytes, strings or nulls, in whatever types."""
+    import pyarrow as pa
+
+    starts = range(0, len(one), _ROWS_AT_ONCE)
+    parts = (
+        [column.slice(start, _ROWS_AT_ONCE).cast(pa.large_binary()) for column in (one, other)] for start in starts
+    )
+    return all(a.equals(b) for a, b in parts)
+
+
+def parquet_bytes(frame: "pd.DataFrame") -> bytes:
     """A frame as the bytes of a Parquet file."""
     buffer = io.BytesIO()
     frame.to_parquet(buffer, index=False)
     return buffer.getvalue()
+
+
+def _write_parquet(file: BinaryIO, table: "pa.Table") -> None:
+    """Write a table so many rows at a time; dictionaries become the strings that they stand for."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    plain = {field.name: field.type.value_type for field in table.schema if pa.types.is_dictionary(field.type)}
+    schema = pa.schema([(field.name, plain.get(field.name, field.type)) for field in table.schema])
+    with pq.ParquetWriter(file, schema, use_dictionary=list(plain)) as writer:
+        for start in range(0, len(table), _ROWS_AT_ONCE):
+            writer.write_table(table.slice(start, _ROWS_AT_ONCE).cast(schema))
+
+
+def _digest(file: Any) -> str:
+    """The sha256 of a whole file."""
+    file.seek(0)
+    return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

@@ -17,15 +17,18 @@ from typing import Literal
 
 import numpy as np
 
+from frozenhead.cache.keys import KEY_BYTES
 from frozenhead.cache.shard import (
     HEADER_LIMIT,
     SUFFIX,
     BadShard,
     Bytes,
     OpenShard,
+    Reader,
     ShardLayout,
     check_bytes,
     check_header,
+    check_in_pieces,
     check_shard,
     check_size,
     is_shard_name,
@@ -76,7 +79,7 @@ class SpaceFolder:
         """Where the shard of this name lies."""
         return self.path / "shards" / f"{name}{SUFFIX}"
 
-    def open(self, name: str, *, verify: Verify, scratch: "Scratch | None" = None) -> OpenShard:
+    def open(self, name: str, *, verify: Verify, scratch: "Scratch | None" = None, vectors: bool = True) -> OpenShard:
         """A shard, open for reading, to be closed by the caller.
 
         The file is hashed on first touch, and again whenever it has changed since; what was hashed is what is
@@ -89,6 +92,8 @@ class SpaceFolder:
         verify : {"lazy", "always", "never"}
         scratch : Scratch, optional
             Where to read it to; the arrays hold until it is used again.
+        vectors : bool
+            False if only its keys and tokens are needed: the vectors are hashed, and not held in memory.
 
         Raises
         ------
@@ -110,32 +115,36 @@ class SpaceFolder:
             if known is None or known[0] != signature or verify == "always":
                 self._known.pop(name, None)
                 size = status.st_size
+                held: Reader = read
                 if verify == "never":
                     layout = check_header(read(0, min(size, HEADER_LIMIT)).tobytes(), size, self._space)
                 else:
-                    data = _read_whole(read, size, scratch)
-                    layout = check_shard(name, data, self._space)
-                    read = partial(_part, data)
-                self._known[name] = known = (signature, layout)
+                    verified = _verify_whole if vectors else _verify_in_pieces
+                    layout, held = verified(name, self._space, read, size, scratch or Scratch())
+                self._known[name] = (signature, layout)
+                return OpenShard(layout, held, partial(close, descriptor))
             return OpenShard(known[1], read, partial(close, descriptor))
         except BaseException:
             close(descriptor)
             raise
 
-    def open_ahead(self, names: Sequence[str], *, verify: Verify) -> Iterator[tuple[str, Callable[[], OpenShard]]]:
+    def open_ahead(
+        self, names: Sequence[str], *, verify: Verify, vectors: bool = True
+    ) -> Iterator[tuple[str, Callable[[], OpenShard]]]:
         """Each name with a function that opens its shard: while one is used, the next is read and hashed.
 
         Functions raise as `open` does. A shard holds until the next one is asked for.
         """
         if len(names) < 2:
-            yield from ((name, partial(self.open, name, verify=verify)) for name in names)
+            yield from ((name, partial(self.open, name, verify=verify, vectors=vectors)) for name in names)
             return
         scratch = (Scratch(), Scratch())
         with ThreadPoolExecutor(1) as pool:
             coming: deque[tuple[str, Future[OpenShard]]] = deque()
             try:
                 for i, name in enumerate(names):
-                    coming.append((name, pool.submit(self.open, name, verify=verify, scratch=scratch[i % 2])))
+                    opening = pool.submit(self.open, name, verify=verify, scratch=scratch[i % 2], vectors=vectors)
+                    coming.append((name, opening))
                     if len(coming) == 2:
                         before, opening = coming.popleft()
                         yield before, opening.result
@@ -274,6 +283,27 @@ def _read_whole(read: "partial[Bytes]", size: int, scratch: "Scratch | None") ->
     """A whole file, if its size is what its header says."""
     check_size(read(0, min(size, HEADER_LIMIT)).tobytes(), size)
     return read(0, size, into=(scratch or Scratch()).take(size))
+
+
+def _verify_whole(
+    name: str, space: Space, read: "partial[Bytes]", size: int, scratch: "Scratch"
+) -> tuple[ShardLayout, Reader]:
+    """The layout of a sound shard, and how to read what was hashed of it."""
+    data = _read_whole(read, size, scratch)
+    return check_shard(name, data, space), partial(_part, data)
+
+
+def _verify_in_pieces(
+    name: str, space: Space, read: "partial[Bytes]", size: int, scratch: "Scratch"
+) -> tuple[ShardLayout, Reader]:
+    """The same for one whose vectors are not needed, and take no memory."""
+    start = read(0, min(size, HEADER_LIMIT)).tobytes()
+    check_size(start, size)
+    try:
+        layout = check_header(start, size, space)
+    except (BadShard, FormatRefused):  # to be told only if all bytes are those of the name
+        return _verify_whole(name, space, read, size, scratch)
+    return layout, check_in_pieces(name, layout, read, scratch.take(layout.rows * (KEY_BYTES + 4)))
 
 
 def _part(data: Bytes, offset: int, size: int) -> Bytes:

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from frozenhead.texts import Texts
+
 KEY_BYTES = 32
 
 Keys = NDArray[np.uint8]
@@ -21,6 +23,7 @@ def text_keys(texts: Iterable[str], *, prefix: str = "") -> Keys:
     Parameters
     ----------
     texts : iterable of str, length N
+        Of `Texts` no string is made.
     prefix : str
         Put before every text, as the encoder sees it.
 
@@ -33,8 +36,16 @@ def text_keys(texts: Iterable[str], *, prefix: str = "") -> Keys:
     UnicodeEncodeError
         A text holds a lone surrogate, which has no UTF-8 form.
     """
-    sha256 = hashlib.sha256
-    digests = b"".join([sha256((prefix + text).encode()).digest() for text in texts])
+    sha256, start = hashlib.sha256, prefix.encode()
+    if isinstance(texts, Texts):
+        parts = texts.utf8()
+        whole, done = np.empty((len(texts), KEY_BYTES), np.uint8), 0
+        for part in parts:
+            digests = b"".join([sha256(start + text).digest() for text in part])
+            whole[done : done + len(part)] = np.frombuffer(digests, np.uint8).reshape(-1, KEY_BYTES)
+            done += len(part)
+        return whole
+    digests = b"".join([sha256(start + text.encode()).digest() for text in texts])
     return np.frombuffer(digests, dtype=np.uint8).reshape(-1, KEY_BYTES)
 
 
@@ -65,18 +76,36 @@ def distinct_keys(keys: Keys) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """
     if len(keys) == 0:
         return np.zeros(0, np.intp), np.zeros(0, np.intp)
-    order = sorting_order(keys)
-    ordered = keys[order]
-    new = np.ones(len(keys), bool)
-    new[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+    order, new = _groups(keys)
+    if new.all():
+        return np.arange(len(keys)), np.arange(len(keys))
     group = np.cumsum(new) - 1  # group number in key order
-    first_sorted = order[new]  # lexsort is stable: the first of a group is its first row
+    first_sorted = order[new]  # the order is stable: the first of a group is its first row
     by_row = np.argsort(first_sorted, kind="stable")
     rank = np.empty_like(by_row)
     rank[by_row] = np.arange(len(by_row))
     inverse = np.empty(len(keys), np.intp)
     inverse[order] = rank[group]
     return first_sorted[by_row], inverse
+
+
+def _groups(keys: Keys) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """An order that brings equal keys together, stable, and where in it a key stands for the first time: both (n,)."""
+    numbers = leading_number(keys)
+    order = np.argsort(numbers, kind="stable")
+    words = np.ascontiguousarray(keys).view(np.uint64)  # (n, 4)
+    new = np.ones(len(keys), bool)
+    new[1:] = np.diff(numbers[order]) != 0
+    tied = np.flatnonzero(~new)
+    same = np.ones(len(tied), bool)
+    for word in (1, 2, 3):
+        same &= words[order[tied], word] == words[order[tied - 1], word]
+    if same.all():
+        return order, new
+    order = sorting_order(keys)  # chance makes two keys share their first 8 bytes once in 2^64 pairs
+    ordered = keys[order]
+    new[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+    return order, new
 
 
 def join_keys(parts: Iterable[Keys]) -> Keys:
@@ -127,8 +156,11 @@ class WantedKeys:
             positions, slots = positions[order], slots[order]
         rows = self._order[slots]
         # Chance makes two keys share their first 8 bytes once in 2^64 pairs; then the other 24 tell.
-        equal = (ordered[positions].view(np.uint64) == self._keys[rows].view(np.uint64)).all(axis=1)
-        return positions[equal], rows[equal]
+        held, wanted = np.ascontiguousarray(ordered).view(np.uint64), self._keys.view(np.uint64)  # (m, 4), (n, 4)
+        equal = np.ones(len(rows), bool)
+        for word in (1, 2, 3):  # one after the other: all at once would copy both keys of every pair
+            equal &= held[positions, word] == wanted[rows, word]
+        return (positions, rows) if equal.all() else (positions[equal], rows[equal])
 
 
 def _equal_pairs(few: NDArray[np.uint64], many: NDArray[np.uint64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -25,10 +25,13 @@ SUFFIX = ".safetensors"
 HEADER_LIMIT = 4096  # bytes; our headers are under 500
 
 Bytes = NDArray[np.uint8]
+Reader = Callable[[int, int], Bytes]
+"""Called with (offset, size), gives bytes of a file."""
 
 _NAME = re.compile(r"[0-9a-f]{64}")
 _MARK = re.compile(rb'"(frozenhead-shard-[0-9]+)":"([0-9a-f]*)"')
 _END = re.compile(rb'"data_offsets":\[[0-9]{1,18},([0-9]{1,18})\]')
+_PIECE_BYTES = 2**20  # hashed at once
 _LENGTH_BYTES = 8  # a safetensors file opens with the length of its header, little-endian
 
 
@@ -210,6 +213,36 @@ def check_shard(name: str, data: Bytes, space: Space) -> ShardLayout:
     if not are_sorted(data[layout.keys_at :][: layout.rows * KEY_BYTES].reshape(layout.rows, KEY_BYTES)):
         raise BadShard("its keys are not in order")
     return layout
+
+
+def check_in_pieces(name: str, layout: ShardLayout, read: Reader, room: Bytes) -> Reader:
+    """Verify a shard whose header gave `layout` as `check_shard` does, a MiB at a time; keep all but its vectors.
+
+    Parameters
+    ----------
+    room : uint8 array
+        Where its keys and tokens are kept: 36 bytes a row.
+
+    Returns
+    -------
+    callable
+        `read` for an `OpenShard`, which has no vectors.
+    """
+    kept = {layout.keys_at: room[: layout.rows * KEY_BYTES], layout.tokens_at: room[layout.rows * KEY_BYTES :]}
+    kept[0] = np.empty(len(layout.header), np.uint8)
+    digest = hashlib.sha256()
+    for start in range(0, layout.size, _PIECE_BYTES):
+        piece = read(start, min(_PIECE_BYTES, layout.size - start))
+        digest.update(piece.data)
+        for at, part in kept.items():
+            first, last = max(start, at), min(start + len(piece), at + len(part))
+            if first < last:
+                part[first - at : last - at] = piece[first - start : last - start]
+    if digest.hexdigest() != name or kept[0].tobytes() != layout.header:
+        raise BadShard("its bytes do not match its name")
+    if not are_sorted(kept[layout.keys_at].reshape(layout.rows, KEY_BYTES)):
+        raise BadShard("its keys are not in order")
+    return lambda offset, size: kept[offset][:size]
 
 
 def check_header(start: bytes, size: int, space: Space) -> ShardLayout:

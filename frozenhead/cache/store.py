@@ -225,7 +225,7 @@ class SpaceStore:
         seen: set[str] = set()
         names = self.pin() if shards is None else self._pinned(shards)
         while names and part.missing:
-            for name, opening in self._shards.open_ahead(names, verify=self._verify):
+            for name, opening in self._shards.open_ahead(names, verify=self._verify, vectors=part.wants_vectors):
                 with self._tolerant(name, pinned=shards is not None), opening() as shard:
                     if part.take(shard):
                         used.add(name)
@@ -268,6 +268,7 @@ class _Part:
         self._wanted = WantedKeys(keys)
         self._found, self._tokens, self._matrix = found, tokens, matrix
         self.missing = len(keys)
+        self.wants_vectors = matrix is not None
 
     def take(self, shard: OpenShard) -> bool:
         """Fill the rows that `shard` holds and no shard before it held; returns whether there were any."""

@@ -3,13 +3,12 @@
 import dataclasses
 import platform
 import re
-from collections import Counter
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-import pandas as pd
+from numpy.typing import NDArray
 
 from frozenhead.cache import Space, VectorCache, distinct_keys, text_keys
 from frozenhead.commands.lengths import settle_length, token_facts
@@ -23,8 +22,7 @@ from frozenhead.embedder.pooling import Pooling
 from frozenhead.embedder.settings import AUTO
 from frozenhead.errors import RunDamaged, UsageError
 from frozenhead.files import check_writable
-from frozenhead.report.metrics import balanced_weights
-from frozenhead.runs import FEATURE_FORMAT, SPLITS, Run, check_place
+from frozenhead.runs import FEATURE_FORMAT, SPLITS, Run, check_place, same_values
 
 _E5 = re.compile(r"(^|[-_])e5([-_]|$)")
 
@@ -53,16 +51,22 @@ def embed(options: EmbedOptions, voice: Voice | None = None) -> dict[str, Any]:
     checkpoint = find_checkpoint(options.model, revision=options.revision)
     options = _follow_aloud(options, checkpoint, voice)
     cache = VectorCache(options.cache_dir)
-    frame = corpus.frame.assign(key=_key_column(corpus.frame["text"]))
-    run = _same_run(options, frame)
-    options = settle_length(options, checkpoint, frame["text"].tolist(), run, voice)
+    run = _same_run(options, corpus)
+    options = settle_length(options, checkpoint, corpus.texts, run, voice)
     names = _feature_names(options, checkpoint, run)
     if options.dry_run:
-        return _dry_run(options, corpus, checkpoint, cache, frame)
+        return _dry_run(options, corpus, checkpoint, cache)
     check_writable(options.out)
-    embedded = embed_aloud(checkpoint, frame["text"].tolist(), settings=options.settings, cache=cache, voice=voice)
+    embedded = embed_aloud(
+        checkpoint,
+        corpus.texts,
+        keys=_encoder_keys(options, corpus),
+        settings=options.settings,
+        cache=cache,
+        voice=voice,
+    )
     if run is None:  # only now: until the vectors are there, --overwrite has taken nothing away
-        run = Run.create(options.out, info=_run_info(options, corpus), corpus=frame)
+        run = Run.create(options.out, info=_run_info(options, corpus), corpus=corpus.table)
     records = {}
     for pooling, name in names.items():
         store = embedded.stores[pooling]
@@ -106,23 +110,26 @@ def _follow_aloud(options: EmbedOptions, checkpoint: Checkpoint, voice: Voice) -
     return dataclasses.replace(options, settings=settings)
 
 
-def _key_column(texts: "pd.Series[str]") -> list[bytes]:
-    return [key.tobytes() for key in text_keys(texts)]
+def _encoder_keys(options: EmbedOptions, corpus: Corpus) -> NDArray[np.uint8]:
+    """Keys of the texts as the encoder sees them, with their prefix: uint8 (N, 32)."""
+    prefix = options.settings.prefix
+    return text_keys(corpus.texts, prefix=prefix) if prefix else corpus.keys
 
 
-def _same_run(options: EmbedOptions, frame: pd.DataFrame) -> Run | None:
+def _same_run(options: EmbedOptions, corpus: Corpus) -> Run | None:
     """The run that stands in `out` if it holds these very rows; None if there is none or it is to be replaced."""
     if options.overwrite or not Run.is_run(options.out):
         return None
     run = Run.open(options.out)
-    stored = run.corpus()
-    if len(stored) == len(frame):
-        differing = [c for c in ("text", "label", "split") if not stored[c].equals(frame[c].astype(object))]
+    names = {"key": "text", "label": "label", "split": "split"}  # equal keys are equal texts
+    stored, given = run.corpus_table(list(names)), corpus.table
+    if len(stored) == len(given):
+        differing = [what for name, what in names.items() if not same_values(stored[name], given[name])]
         if not differing:
             return run
         what = f"another {' and '.join(differing)} in some rows"
     else:
-        what = f"{len(stored)} rows, not {len(frame)}"
+        what = f"{len(stored)} rows, not {len(given)}"
     raise UsageError(
         f"The run {options.out} holds {what}. Choose another --out, "
         "or pass --overwrite to replace it with its heads and reports (cached vectors stay)."
@@ -175,17 +182,15 @@ def _run_info(options: EmbedOptions, corpus: Corpus) -> dict[str, Any]:
 
 
 def _split_counts(corpus: Corpus) -> dict[str, int]:
-    counts = Counter(corpus.frame["split"])
-    return {split: counts[split] for split in SPLITS}
+    return dict(zip(SPLITS, np.bincount(corpus.splits, minlength=len(SPLITS)).tolist(), strict=True))
 
 
 def _counts(corpus: Corpus, distinct: int) -> dict[str, Any]:
-    train = corpus.frame.loc[corpus.frame["split"] == "train", "label"]
     return {
-        "rows": len(corpus.frame),
+        "rows": len(corpus.texts),
         "distinct": distinct,
         "classes": corpus.classes,
-        "class_weights": balanced_weights(train, corpus.classes) if corpus.classes else {},
+        "class_weights": _balanced_weights(corpus),
         "splits": _split_counts(corpus),
         "split_rule": corpus.split_rule,
         "sources": corpus.sources,
@@ -193,10 +198,16 @@ def _counts(corpus: Corpus, distinct: int) -> dict[str, Any]:
     }
 
 
-def _dry_run(
-    options: EmbedOptions, corpus: Corpus, checkpoint: Checkpoint, cache: VectorCache, frame: pd.DataFrame
-) -> dict[str, Any]:
-    keys = text_keys(frame["text"], prefix=options.settings.prefix or "")
+def _balanced_weights(corpus: Corpus) -> dict[str, float]:
+    """As `balanced_weights` of the report, whose room would load matplotlib: n / (K n_c) of the training rows."""
+    if corpus.labels is None:
+        return {}
+    counts = np.bincount(corpus.labels[corpus.splits == SPLITS.index("train")], minlength=len(corpus.classes))  # (K,)
+    return dict(zip(corpus.classes, (counts.sum() / (len(counts) * counts)).tolist(), strict=True))
+
+
+def _dry_run(options: EmbedOptions, corpus: Corpus, checkpoint: Checkpoint, cache: VectorCache) -> dict[str, Any]:
+    keys = _encoder_keys(options, corpus)
     distinct = keys[distinct_keys(keys)[0]]
     stores = [cache.space(space_of(checkpoint, p, options.settings)) for p in options.settings.poolings]
     present = np.logical_and.reduce([s.lookup(distinct, with_vectors=False).found for s in stores])

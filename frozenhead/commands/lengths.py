@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from frozenhead.cache import Space
@@ -73,22 +72,24 @@ def token_facts(tokens: NDArray[np.int32], corpus: Corpus, space: Space, checkpo
     tokens : int32 array (N,)
         Tokens of each row, special tokens included.
     """
-    labels = corpus.frame["label"] if corpus.classes else pd.Series([UNLABELLED] * len(tokens))
+    classes = corpus.classes or [UNLABELLED]
+    labels = np.zeros(len(tokens), np.int32) if corpus.labels is None else corpus.labels
     windows = None
     if space.long == "windows":
         over = (tokens > space.max_length).any()  # only then the tokenizer is needed
         special = special_tokens(checkpoint) if over else 0
         windows = count_windows(tokens, max_length=space.max_length, special=special)
+    facts = truncation(tokens > space.max_length, windows, labels, space.max_length, classes)
     return {
-        "truncation": truncation(tokens > space.max_length, windows, labels, space.max_length, corpus.classes),
-        "lengths": _lengths(tokens, labels, corpus.classes or [UNLABELLED]),
+        "truncation": facts if corpus.classes else {**facts, "per_class": {}},
+        "lengths": _lengths(tokens, labels, classes),
     }
 
 
 def truncation(
     longer: NDArray[np.bool_],
     windows: NDArray[np.int64] | None,
-    labels: "pd.Series[str]",
+    labels: NDArray[np.int32],
     max_length: int,
     classes: list[str],
 ) -> dict[str, Any]:
@@ -100,24 +101,37 @@ def truncation(
         Whether a text has more than `max_length` tokens.
     windows : int array (N,) or None
         Windows of each text; None: longer texts are cut.
+    labels : int array (N,)
+        Positions in `classes`.
     """
 
-    def count(rows: NDArray[np.bool_]) -> dict[str, Any]:
-        n, beyond = int(rows.sum()), int((longer & rows).sum())
-        share = beyond / n if n else 0.0
-        if windows is None:
-            return {"rows": n, "truncated": beyond, "share": share}
-        read = {"windowed": beyond, "windowed_share": share, "windows": int(windows[longer & rows].sum())}
-        return {"rows": n, "truncated": 0, "share": 0.0, **read}
+    def of(values: NDArray[Any]) -> list[int]:
+        return [int(n) for n in np.bincount(labels, values, minlength=len(classes))]  # (K,)
 
-    per_class = {label: count((labels == label).to_numpy(bool)) for label in classes}
-    return {"max_length": max_length, **count(np.ones(len(longer), bool)), "per_class": per_class}
+    rows, beyond = of(np.ones(len(labels))), of(longer)
+    read = of(np.where(longer, windows, 0)) if windows is not None else None
+    per_class = {
+        label: _count(rows[k], beyond[k], read[k] if read is not None else None) for k, label in enumerate(classes)
+    }
+    whole = _count(sum(rows), sum(beyond), sum(read) if read is not None else None)
+    return {"max_length": max_length, **whole, "per_class": per_class}
 
 
-def _lengths(tokens: NDArray[np.int32], labels: "pd.Series[str]", classes: list[str]) -> dict[str, dict[str, int]]:
+def _count(rows: int, beyond: int, windows: int | None) -> dict[str, Any]:
+    """Of so many rows, those longer than the length: cut, or read in so many windows."""
+    share = beyond / rows if rows else 0.0
+    if windows is None:
+        return {"rows": rows, "truncated": beyond, "share": share}
+    read = {"windowed": beyond, "windowed_share": share, "windows": windows}
+    return {"rows": rows, "truncated": 0, "share": 0.0, **read}
+
+
+def _lengths(tokens: NDArray[np.int32], labels: NDArray[np.int32], classes: list[str]) -> dict[str, dict[str, int]]:
     """How many texts of each class have each length in tokens, before truncation."""
-    table = {}
-    for label in classes:
-        values, counts = np.unique(tokens[(labels == label).to_numpy()], return_counts=True)
-        table[label] = {str(v): int(n) for v, n in zip(values, counts, strict=True)}
+    table: dict[str, dict[str, int]] = {label: {} for label in classes}
+    span = int(tokens.max(initial=0)) + 1
+    pairs, counts = np.unique(labels.astype(np.int64) * span + tokens, return_counts=True)
+    for pair, count in zip(pairs.tolist(), counts.tolist(), strict=True):
+        label, length = divmod(pair, span)
+        table[classes[label]][str(length)] = count
     return table

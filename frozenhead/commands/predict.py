@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -154,7 +155,7 @@ def _cache_of(run: Run | None, feature: str) -> str | None:
     return record["cache"] if record else None
 
 
-def _texts(table: Table, options: PredictOptions, run: Run | None, voice: Voice) -> list[str]:
+def _texts(table: Table, options: PredictOptions, run: Run | None, voice: Voice) -> Sequence[str]:
     text = options.text
     if text is None and run is not None and run.info["columns"]["text"] in table.frame.columns:
         text = run.info["columns"]["text"]
@@ -165,11 +166,11 @@ def _texts(table: Table, options: PredictOptions, run: Run | None, voice: Voice)
 
 
 def _inputs(
-    texts: list[str], info: dict[str, Any], cache: VectorCache, device: str, voice: Voice
+    texts: Sequence[str], info: dict[str, Any], cache: VectorCache, device: str, voice: Voice
 ) -> tuple[Any, dict[str, Any]]:
     """What the head takes: the texts, or their vectors of the space it was trained on."""
     if info["takes"] == "texts":
-        return np.array(texts, object), {}
+        return np.array(list(texts), object), {}
     name = f"{info['head']} on {info['feature']}"
     try:
         space = Space.from_dict(info["space"])

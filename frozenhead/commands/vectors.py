@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from frozenhead.cache import Space, SpaceStore, VectorCache, text_keys
@@ -24,16 +23,25 @@ from frozenhead.embedder import (
 from frozenhead.errors import CacheDamaged, RunDamaged, SpaceMismatch, StorageError
 from frozenhead.runs import Run
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 def embed_aloud(
-    checkpoint: Checkpoint, texts: Sequence[str], *, settings: EmbedSettings, cache: VectorCache, voice: Voice
+    checkpoint: Checkpoint,
+    texts: Sequence[str],
+    *,
+    keys: NDArray[np.uint8] | None = None,
+    settings: EmbedSettings,
+    cache: VectorCache,
+    voice: Voice,
 ) -> Embedded:
     """`embed_texts` with a line about what is cached and a bar for what is not."""
 
     with voice.bar(checkpoint.name, unit="texts") as advance:
         encoder = f"{checkpoint.name} ({', '.join(settings.poolings)}; {settings.arithmetic.precision})"
         listener = _Teller(voice, advance, encoder)
-        return embed_texts(checkpoint, texts, settings=settings, cache=cache, listener=listener)
+        return embed_texts(checkpoint, texts, keys=keys, settings=settings, cache=cache, listener=listener)
 
 
 class _Teller(Listener):
@@ -61,7 +69,7 @@ class _Teller(Listener):
 
 
 def run_vectors(
-    run: Run, record: dict[str, Any], corpus: pd.DataFrame, *, name: str, cache_dir: Path | None
+    run: Run, record: dict[str, Any], corpus: "pd.DataFrame", *, name: str, cache_dir: Path | None
 ) -> NDArray[Any]:
     """The vectors of a run's rows, from the shards that the run has pinned: (N, D) of the stored dtype.
 

@@ -1,17 +1,21 @@
 """Which column holds the texts and which the labels; their values as strings, or the place of the bad one.
 
-Imports errors, and of this room parsing and the table from reading.
+Imports errors, texts, and of this room parsing and the table.
 """
 
 import difflib
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from frozenhead.corpus.parsing import delimiter_hint
-from frozenhead.corpus.reading import Table
+from frozenhead.corpus.table import Table, stored_cells
 from frozenhead.errors import DataError
+from frozenhead.texts import Texts
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 What = Literal["text", "label", "split"]
 
@@ -24,6 +28,10 @@ TEXT_NAMES = frozenset({
 LABEL_NAMES = frozenset({"label", "category", "class", "target", "intent", "sentiment", "topic", "tag", "y"})
 
 _LISTED = 20  # column names shown in a message
+
+# Arrow's pattern for what `str.isspace` is true of, the empty string, and what holds NUL.
+WHITE_SPACE = "\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+_UNUSABLE = f"\\A[{WHITE_SPACE}]*\\z|\\x00"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,14 +53,13 @@ def find_columns(table: Table, *, text: str | None, label: str | None, labelled:
     DataError
         A named column is absent; none or several could be meant; text and label are the same column.
     """
-    names = [str(name) for name in table.frame.columns]
     label = label if labelled else None
     for option, name in (("--text", text), ("--label", label)):
         if name is not None:
             check_column(table, name, option=option)
     if text is not None and text == label:
         raise DataError(f"{table.source}: {text!r} is both text and label column. Pass another `--text` or `--label`.")
-    guessed = []
+    names, guessed = table.names, []
     if text is None:
         text = _guess(table, [n for n in names if n != label], TEXT_NAMES, what="text")
         guessed.append(f"text column: {text!r}")
@@ -65,7 +72,7 @@ def find_columns(table: Table, *, text: str | None, label: str | None, labelled:
 
 def check_column(table: Table, name: str, *, option: str) -> None:
     """Raise a `DataError` that offers the nearest names when `table` has no column `name`."""
-    names = [str(each) for each in table.frame.columns]
+    names = table.names
     if name in names and name.strip():
         return
     if not name.strip():
@@ -78,12 +85,12 @@ def check_column(table: Table, name: str, *, option: str) -> None:
     raise DataError(f"{found}{offer}\n{_columns_of(names)}{delimiter_hint(names)}")
 
 
-def column_values(table: Table, column: str, *, what: What) -> list[str]:
+def column_values(table: Table, column: str, *, what: What) -> Texts:
     """The cells of `column` as strings: whole numbers in full, floats by `repr`, booleans `true` and `false`.
 
     Returns
     -------
-    list of str, (N,)
+    Texts, (N,)
         Exactly as written; nothing is stripped.
 
     Raises
@@ -92,16 +99,40 @@ def column_values(table: Table, column: str, *, what: What) -> list[str]:
         A cell is missing, blank, no text (a list, bytes, a date, ...), or holds half a surrogate pair. The
         message gives the place of the first such row and their number.
     """
-    cells = [_as_text(value) for value in table.frame[column].tolist()]
-    bad = [row for row, cell in enumerate(cells, start=1) if not isinstance(cell, str)]
+    stored = table.column(column)
+    strings = None if isinstance(stored, list) else _as_strings(stored)
+    if strings is not None and _all_usable(strings):
+        return Texts(strings)
+    values = stored if isinstance(stored, list) else stored_cells(stored).tolist()
+    cells = [_as_text(value) for value in values]
+    bad = [(row, cell) for row, cell in enumerate(cells, start=1) if isinstance(cell, _Refused)]
     if bad:
-        first = cells[bad[0] - 1]
+        row, first = bad[0]
         more = f" ({len(bad)} such rows in all)" if len(bad) > 1 else ""
         raise DataError(
-            f"{table.place(bad[0])}: the {what} in column {column!r} is {first}{more}. "
+            f"{table.place(row)}: the {what} in column {column!r} is {first}{more}. "
             f"Expected a {what} in every row: fill in or remove {'these rows' if more else 'this row'}."
         )
-    return [cell for cell in cells if isinstance(cell, str)]
+    return Texts.of(cell for cell in cells if isinstance(cell, str))
+
+
+def _as_strings(column: "pa.ChunkedArray") -> "pa.ChunkedArray | None":
+    """The column as Arrow's strings; None if it holds something else."""
+    import pyarrow as pa
+
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        return column
+    return column.cast(pa.large_string()) if str(kind) in {"string", "large_string"} else None
+
+
+def _all_usable(strings: "pa.ChunkedArray") -> bool:
+    from pyarrow import compute
+
+    # Half a surrogate pair has no UTF-8, and Arrow's strings have nothing else.
+    return strings.null_count == 0 and not any(
+        compute.any(compute.match_substring_regex(chunk, _UNUSABLE)).as_py() for chunk in strings.chunks
+    )
 
 
 class _Refused:
@@ -152,10 +183,9 @@ def _guess(table: Table, names: Sequence[str], plain: Collection[str], *, what: 
     advice = (
         "Pass `--text COL`." if what == "text" else "Pass `--label COL`, or `--no-label` to embed unlabelled texts."
     )
-    everything = [str(name) for name in table.frame.columns]
     raise DataError(
         f"{table.source}: no column looks like the {what} column. {advice}\n"
-        f"{_columns_of(everything)}{delimiter_hint(everything)}"
+        f"{_columns_of(table.names)}{delimiter_hint(table.names)}"
     )
 
 

@@ -10,11 +10,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from frozenhead.errors import UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PACKAGES = ("huggingface_hub", "jinja2", "joblib", "matplotlib", "numpy", "pandas", "rich", "scipy", "sklearn")
 
@@ -31,7 +34,7 @@ _SKIPPED = frozenset({
 _Documented = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
-def docstring_corpus(*, rows: int = 3000, seed: int = 2018, packages: Sequence[str] = PACKAGES) -> pd.DataFrame:
+def docstring_corpus(*, rows: int = 3000, seed: int = 2018, packages: Sequence[str] = PACKAGES) -> "pd.DataFrame":
     """First paragraphs of public docstrings, imbalanced and with copies as they are found.
 
     Parameters
@@ -53,6 +56,8 @@ def docstring_corpus(*, rows: int = 3000, seed: int = 2018, packages: Sequence[s
     UsageError
         A package is not installed, or fewer than `rows` docstrings were found.
     """
+    import pandas as pd
+
     with _collector_paused():
         found = [(text, _DISTRIBUTIONS.get(name, name)) for name in packages for text in package_docstrings(name)]
     if not 0 < rows <= len(found):

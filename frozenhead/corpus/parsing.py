@@ -10,11 +10,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from frozenhead.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _QUOTING = "Close every quoted field with one double quote, and write a double quote inside it twice."
 _LARGEST_FIELD = min(sys.maxsize, 2**31 - 1)  # a C long, which has 32 bits on Windows
@@ -66,7 +67,7 @@ def parse_csv(text: str, *, source: str, delimiter: str) -> Parsed:
                 raise DataError(f"{place}: {reason}. {_QUOTING}") from error
             if fields is None:
                 return Parsed(header=header, rows=rows, lines=lines)
-            if _is_blank(fields) and len(header) != 1:
+            if is_blank(fields) and len(header) != 1:
                 continue
             if not header:
                 header = fields
@@ -99,8 +100,8 @@ def parse_jsonl(text: str, *, source: str) -> Parsed:
     return Parsed(header=header, rows=rows, lines=lines)
 
 
-def parse_parquet(data: bytes, *, source: str) -> pd.DataFrame:
-    """Read a Parquet file; whole numbers stay exact beside nulls, an index comes as a column.
+def parse_parquet(data: bytes, *, source: str) -> "pa.Table":
+    """Read a Parquet file; an index comes as a column.
 
     Raises
     ------
@@ -113,14 +114,15 @@ def parse_parquet(data: bytes, *, source: str) -> pd.DataFrame:
     try:
         file = pq.ParquetFile(io.BytesIO(data))
         check_names(file.schema_arrow.names, source=source)
-        frame: pd.DataFrame = file.read().to_pandas(ignore_metadata=True, integer_object_nulls=True)
+        table = file.read()
+        table.validate(full=True)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise DataError(
             f"{source} cannot be read as Parquet: {reason}\n"
             "Write the file again, or name its format with `--format csv|tsv|jsonl`."
         ) from error
-    return frame
+    return table
 
 
 def check_names(names: Sequence[str], *, source: str) -> None:
@@ -144,7 +146,8 @@ def _fields_of_any_size() -> Iterator[None]:
         csv.field_size_limit(before)
 
 
-def _is_blank(fields: list[str]) -> bool:
+def is_blank(fields: list[str]) -> bool:
+    """Whether a record is a blank line."""
     return not fields or (len(fields) == 1 and fields[0].isspace())
 
 

@@ -1,26 +1,27 @@
 """A file of labelled texts -> a table of strings exactly as written, and the place of every row.
 
-Where a read begins: bytes, gzip, encoding, format. Imports errors, and parsing for the formats themselves.
+Where a read begins: bytes, gzip, encoding, format. Imports errors, and of this room the table, and parsing and bulk
+for the formats themselves.
 """
 
 import codecs
 import gzip
 import hashlib
+import io
 import re
 import sys
 import zlib
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, BinaryIO, get_args
 
 import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
 
-from frozenhead.corpus.parsing import Parsed, check_names, parse_csv, parse_jsonl, parse_parquet, row_place
+from frozenhead.corpus.bulk import parse_bulk
+from frozenhead.corpus.parsing import Parsed, check_names, parse_csv, parse_jsonl, parse_parquet
+from frozenhead.corpus.table import Format, Table
 from frozenhead.errors import DataError, UsageError
-
-Format = Literal["csv", "tsv", "jsonl", "parquet"]
 
 STANDARD_INPUT = "standard input"
 
@@ -33,38 +34,11 @@ _EXTENSIONS: dict[str, Format] = {
     ".parquet": "parquet",
     ".pq": "parquet",
 }
+_SEPARATORS: dict[str, str] = {"csv": ",", "tsv": "\t"}
+_GZIP = b"\x1f\x8b"
+_START_BYTES = 64 * 2**10  # enough to tell the format
 _LINE_BREAK = re.compile(r"\r\n|\r|\n")
 _JSON_START = re.compile(r"\s*(\{|\[\s*\{)")
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Table:
-    """The rows of one source, in its order.
-
-    Attributes
-    ----------
-    source
-        The path as it was given, or `standard input`.
-    sha256
-        Of the bytes as they were read, compressed ones included.
-    format
-        The format they were read as.
-    frame
-        (N, columns). csv, tsv, jsonl: object columns of str (jsonl: None where absent or null, and nested
-        lists and objects as such). parquet: as stored.
-    lines
-        int64 (N,): the 1-based line at which each row starts. None for parquet, which has no lines.
-    """
-
-    source: str
-    sha256: str
-    format: Format
-    frame: pd.DataFrame
-    lines: NDArray[np.int64] | None
-
-    def place(self, row: int) -> str:
-        """Where row `row` stands, counted from 1 without the header: `spam.csv, line 12 (row 11)`."""
-        return row_place(self.source, line=None if self.lines is None else int(self.lines[row - 1]), row=row)
 
 
 def read_table(
@@ -97,25 +71,12 @@ def read_table(
     name = STANDARD_INPUT if str(source) == "-" else str(source)
     check_format(format)
     delimiter = check_delimiter(delimiter, format=format)
-    raw = _read_bytes(source)
-    data = _decompress(raw, name)
-    _check_content(data, name)
-    kind = format or _format_of_name(name) or ("csv" if delimiter else None)
-    if kind is None and data.startswith(b"PAR1"):
-        kind = "parquet"
-    check_delimiter(delimiter, format=kind)
-    lines = None
-    if kind == "parquet":
-        frame = parse_parquet(data, source=name)
-    else:
-        text = _decode(data, encoding, name)
-        _check_content(text, name)
-        kind = kind or _format_of_text(text)
-        parsed = _parse(text, kind, delimiter, name)
-        frame = pd.DataFrame(parsed.rows, columns=parsed.header, dtype=object)
-        lines = np.array(parsed.lines, dtype=np.int64)
-    _check_size(frame, name)
-    return Table(source=name, sha256=hashlib.sha256(raw).hexdigest(), format=kind, frame=frame, lines=lines)
+    with _opened(source) as file:
+        table = _read_in_bulk(file, name, format, delimiter) if _is_utf8(encoding) else None
+        if table is None:
+            file.seek(0)
+            table = _read_exactly(file.read(), name, format, encoding, delimiter)
+    return table
 
 
 def check_format(value: str | None) -> None:
@@ -138,21 +99,100 @@ def check_delimiter(delimiter: str | None, *, format: Format | None) -> str | No
     return delimiter
 
 
+def _read_in_bulk(file: BinaryIO, name: str, kind: Format | None, delimiter: str | None) -> Table | None:
+    """The table of a well-formed csv or tsv file; None for any other."""
+    compressed = file.read(len(_GZIP)) == _GZIP
+    if name.lower().endswith(".gz") and not compressed:
+        return None
+    try:
+        kind = kind or _format_of_name(name, delimiter) or _format_of_start(file, compressed)
+        if kind not in _SEPARATORS:
+            return None
+        hashed = _Hashed(file)
+        bulk = parse_bulk(_unpacked(hashed, compressed), delimiter=delimiter or _SEPARATORS[kind])
+    except (EOFError, gzip.BadGzipFile, zlib.error):
+        return None
+    if bulk is None:
+        return None
+    check_names(bulk.header, source=name)
+    return Table(
+        source=name,
+        sha256=hashed.sha256.hexdigest(),
+        format=kind,
+        names=bulk.header,
+        columns=bulk.columns,
+        lines=bulk.lines,
+    )
+
+
+class _Hashed(io.RawIOBase):
+    """A file from its beginning, hashed as it is read."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        file.seek(0)
+        self._file = file
+        self.sha256 = hashlib.sha256()
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = self._file.read(size)
+        self.sha256.update(data)
+        return data
+
+
+def _unpacked(file: Any, compressed: bool) -> Any:
+    return gzip.GzipFile(fileobj=file) if compressed else file
+
+
+def _format_of_start(file: BinaryIO, compressed: bool) -> Format:
+    file.seek(0)
+    start = _unpacked(file, compressed).read(_START_BYTES)
+    return "parquet" if start.startswith(b"PAR1") else _format_of_text(start.decode(errors="replace").lstrip("\ufeff"))
+
+
+def _read_exactly(raw: bytes, name: str, kind: Format | None, encoding: str, delimiter: str | None) -> Table:
+    data = _decompress(raw, name)
+    _check_content(data, name)
+    kind = kind or _format_of_name(name, delimiter)
+    if kind is None and data.startswith(b"PAR1"):
+        kind = "parquet"
+    check_delimiter(delimiter, format=kind)
+    names: Sequence[str]
+    columns: Sequence[Any]
+    lines = None
+    if kind == "parquet":
+        stored = parse_parquet(data, source=name)
+        names, columns = stored.column_names, stored.columns
+    else:
+        text = _decode(data, encoding, name)
+        _check_content(text, name)
+        kind = kind or _format_of_text(text)
+        parsed = _parse(text, kind, delimiter, name)
+        names, lines = parsed.header, np.array(parsed.lines, dtype=np.int64)
+        columns = [[row[index] for row in parsed.rows] for index in range(len(names))]
+    _check_size(columns, name)
+    digest = hashlib.sha256(raw).hexdigest()
+    return Table(source=name, sha256=digest, format=kind, names=names, columns=columns, lines=lines)
+
+
 def _parse(text: str, kind: Format, delimiter: str | None, source: str) -> Parsed:
     if kind == "jsonl":
         parsed = parse_jsonl(text, source=source)
     else:
-        parsed = parse_csv(text, source=source, delimiter=delimiter or ("\t" if kind == "tsv" else ","))
+        parsed = parse_csv(text, source=source, delimiter=delimiter or _SEPARATORS[kind])
     check_names(parsed.header, source=source)
     return parsed
 
 
-def _read_bytes(source: str | Path) -> bytes:
+@contextmanager
+def _opened(source: str | Path) -> Iterator[BinaryIO]:
+    """A file that can be read again from its beginning; what can be read once, such as a pipe, is in memory."""
     if str(source) == "-":
-        return sys.stdin.buffer.read()
+        yield io.BytesIO(sys.stdin.buffer.read())
+        return
     path = Path(source)
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            yield file if file.seekable() else io.BytesIO(file.read())
     except FileNotFoundError as error:
         raise DataError(f"{source}: no such file. Check the path; it is looked up from the current folder.") from error
     except PermissionError as error:
@@ -165,12 +205,16 @@ def _read_bytes(source: str | Path) -> bytes:
         raise DataError(f"{source} cannot be read: {error.strerror}. Expected the path of a readable file.") from error
 
 
+def _is_utf8(encoding: str) -> bool:
+    return encoding.lower() in {"utf-8", "utf8", "utf_8"}
+
+
 def _folder(source: str | Path) -> str:
     return f"{source} is a folder. Expected a file: csv, tsv, jsonl or parquet, each also as .gz."
 
 
 def _decompress(raw: bytes, source: str) -> bytes:
-    if not raw.startswith(b"\x1f\x8b"):
+    if not raw.startswith(_GZIP):
         if raw and source.lower().endswith(".gz"):
             raise DataError(f"{source} is not gzip, though its name ends in .gz. Compress it, or rename it.")
         return raw
@@ -219,8 +263,8 @@ def _last_line(text: str) -> int:
     return len(_LINE_BREAK.findall(text)) + 1
 
 
-def _format_of_name(name: str) -> Format | None:
-    return _EXTENSIONS.get(Path(name.lower().removesuffix(".gz")).suffix)
+def _format_of_name(name: str, delimiter: str | None) -> Format | None:
+    return _EXTENSIONS.get(Path(name.lower().removesuffix(".gz")).suffix) or ("csv" if delimiter else None)
 
 
 def _format_of_text(text: str) -> Format:
@@ -235,8 +279,8 @@ def _check_content(content: bytes | str, source: str) -> None:
         raise DataError(f"{source} is empty. Expected a header and at least one row.")
 
 
-def _check_size(frame: pd.DataFrame, source: str) -> None:
-    if not len(frame.columns):
+def _check_size(columns: Sequence[Any], source: str) -> None:
+    if not len(columns):
         raise DataError(f"{source} has no columns. Expected a column of texts at least.")
-    if frame.empty:
+    if not len(columns[0]):
         raise DataError(f"{source} has a header but no rows. Expected at least one row below it.")

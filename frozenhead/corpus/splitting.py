@@ -1,6 +1,6 @@
 """Train, val and test: two stratified cuts, as in the reference notebook; or splits that the data brings along.
 
-Imports errors, and strata of this room. Raises bare facts; `corpus` adds the file's name.
+Imports errors, and classes, duplicates and strata of this room. Raises bare facts; `corpus` adds the file's name.
 """
 
 from collections import Counter
@@ -9,17 +9,20 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from frozenhead.corpus.classes import Labels, encode_labels
+from frozenhead.corpus.duplicates import renumbered, text_codes
 from frozenhead.corpus.strata import stratify
 from frozenhead.errors import DataError, UsageError
 
 Shares = tuple[float, float, float]
 
 SPLITS = ("train", "val", "test")
+TRAIN, VAL, TEST = range(3)
 
 _ALIASES = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
-    **dict.fromkeys(("test", "testing", "eval"), "test"),
+    **dict.fromkeys(("train", "training"), TRAIN),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), VAL),
+    **dict.fromkeys(("test", "testing", "eval"), TEST),
 }
 
 
@@ -69,33 +72,41 @@ def split_rows(
     DataError
         A class has too few rows to stand in every split.
     """
+    codes = None if groups is None else text_codes(groups)
+    return np.array(SPLITS, object)[split_codes(encode_labels(labels), shares=shares, seed=seed, groups=codes)]
+
+
+def split_codes(
+    labels: Labels, *, shares: Shares, seed: int, groups: NDArray[np.int64] | None = None
+) -> NDArray[np.int8]:
+    """As `split_rows`, in numbers: `groups` from `text_codes`, and positions in `SPLITS`, int8 (N,)."""
     strata = stratify(labels, groups, smallest=min(shares))
     _, val, test = shares
-    parts = np.full(len(strata.classes), "train", dtype=object)  # (U,)
+    parts = np.full(len(strata.classes), TRAIN, np.int8)  # (U,)
     held = strata.cut(np.arange(len(parts)), share=val + test, seed=seed)
-    parts[held] = "val"
-    parts[strata.cut(held, share=test / (val + test), seed=seed)] = "test"
-    splits = parts[strata.units]  # (U,) -> (N,)
-    strata.check_presence(splits, SPLITS)
+    parts[held] = VAL
+    parts[strata.cut(held, share=test / (val + test), seed=seed)] = TEST
+    splits = parts if groups is None else parts[strata.units]  # (U,) -> (N,)
+    strata.check_presence(splits, (TRAIN, VAL, TEST))
     return splits
 
 
 def complete_splits(
-    splits: NDArray[np.object_],
-    labels: Sequence[str],
+    splits: NDArray[np.int8],
+    labels: Labels,
     *,
     shares: Shares,
     seed: int,
-    groups: Sequence[str] | None = None,
-) -> tuple[NDArray[np.object_], str]:
+    groups: NDArray[np.int64] | None = None,
+) -> tuple[NDArray[np.int8], str]:
     """Carve the splits that are absent out of train, stratified, in the ratio of their shares.
 
-    Val missing: val / (train + val) of the train rows. Val and test missing: as `split_rows`. Rows that are not
+    Val missing: val / (train + val) of the train rows. Val and test missing: as `split_codes`. Rows that are not
     in train stay where they are.
 
     Returns
     -------
-    splits : object (N,)
+    splits : int8 (N,)
     carved : str
         What was carved: `""`, `"val"`, `"test"` or `"val and test"`.
 
@@ -104,38 +115,38 @@ def complete_splits(
     DataError
         There is no train split, or a class has too few rows in it.
     """
-    missing = [split for split in SPLITS if not (splits == split).any()]
-    if "train" in missing:
+    missing = np.flatnonzero(np.bincount(splits, minlength=len(SPLITS)) == 0).tolist()
+    if TRAIN in missing:
         raise DataError("no row is in the train split. Expected train rows: heads are trained on them.")
-    train = np.flatnonzero(splits == "train").tolist()
-    own = [labels[row] for row in train]
-    own_groups = None if groups is None else [groups[row] for row in train]
+    train = np.flatnonzero(splits == TRAIN)
+    own, own_groups = labels.of_rows(train), None if groups is None else renumbered(groups[train])
     completed = splits.copy()
     if len(missing) == 2:
-        completed[train] = split_rows(own, shares=shares, seed=seed, groups=own_groups)
+        completed[train] = split_codes(own, shares=shares, seed=seed, groups=own_groups)
     elif missing:
-        kept, share = shares[0], shares[SPLITS.index(missing[0])]
+        kept, share = shares[TRAIN], shares[missing[0]]
         strata = stratify(own, own_groups, smallest=min(kept, share) / (kept + share))
         aside = strata.cut(np.arange(len(strata.classes)), share=share / (kept + share), seed=seed)
-        completed[np.array(train)[np.isin(strata.units, aside)]] = missing[0]
-        strata.check_presence(completed[train], ("train", missing[0]))
-    return completed, " and ".join(missing)
+        completed[train[np.isin(strata.units, aside)]] = missing[0]
+        strata.check_presence(completed[train], (TRAIN, missing[0]))
+    return completed, " and ".join(SPLITS[split] for split in missing)
 
 
-def split_column(values: Sequence[str]) -> NDArray[np.object_]:
+def split_column(values: Sequence[str]) -> NDArray[np.int8]:
     """Read a column of split names: train, val and test under their usual names, in any case.
 
     Returns
     -------
-    object (N,) of "train", "val", "test"
+    int8 (N,): positions in `SPLITS`
 
     Raises
     ------
     DataError
         Another name stands in the column.
     """
-    splits = [_ALIASES.get(value.strip().casefold(), "") for value in values]
-    if "" in splits:
+    given = encode_labels(values)
+    splits = [_ALIASES.get(name.strip().casefold()) for name in given.names]
+    if None in splits:
         found = Counter(values)
         listed = ", ".join(f"{value!r} ({count})" for value, count in found.most_common(10))
         more = f" and {len(found) - 10} more" if len(found) > 10 else ""
@@ -143,10 +154,11 @@ def split_column(values: Sequence[str]) -> NDArray[np.object_]:
             f"the split column holds {listed}{more}. Expected only {', '.join(_ALIASES)}: "
             "rename the values, or pass another `--split-column`."
         )
-    return np.array(splits, dtype=object)
+    return np.array(splits, dtype=np.int8)[given.codes]
 
 
-def unseen_label(labels: Sequence[str], splits: NDArray[np.object_]) -> int | None:
+def unseen_label(labels: Labels, splits: NDArray[np.int8]) -> int | None:
     """Index of the first row whose label no train row has; None when there is none."""
-    known = {label for label, split in zip(labels, splits, strict=True) if split == "train"}
-    return next((row for row, label in enumerate(labels) if label not in known), None)
+    known = np.bincount(labels.codes[splits == TRAIN], minlength=len(labels.names)) > 0
+    unseen = ~known[labels.codes]
+    return int(unseen.argmax()) if unseen.any() else None

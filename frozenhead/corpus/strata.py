@@ -1,18 +1,19 @@
 """What is split: rows, or distinct texts, each under its class; and one stratified cut of them.
 
-Imports errors and labels, and duplicates of this room. Letters: N rows, U units, K classes.
+Imports errors, and of this room classes, duplicates and drawing. Letters: N rows, U units, K classes.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from frozenhead.corpus.duplicates import most_common_label, text_codes
+from frozenhead.corpus.classes import Labels
+from frozenhead.corpus.drawing import draw_stratified
+from frozenhead.corpus.duplicates import most_common_label
 from frozenhead.errors import DataError
-from frozenhead.labels import natural_order
 
 _DIGITS = 6  # 0.28 * 25 is 7.000000000000001, which train_test_split itself would round up to 8
 
@@ -26,19 +27,19 @@ class Strata:
     names
         (K,) the classes in natural order.
     labels
-        int64 (N,) the class of each row.
+        int32 (N,) the class of each row.
     units
         int64 (N,) the unit of each row: the row itself, or its group.
     classes
-        int64 (U,) the class of each unit: its most common one.
+        int32 or int64 (U,) the class of each unit: its most common one.
     smallest
         The smallest share asked for; it tells how many rows a class needs.
     """
 
     names: list[str]
-    labels: NDArray[np.int64]
+    labels: NDArray[np.int32]
     units: NDArray[np.int64]
-    classes: NDArray[np.int64]
+    classes: NDArray[np.integer]
     smallest: float
 
     def cut(self, units: NDArray[np.int64], *, share: float, seed: int) -> NDArray[np.int64]:
@@ -49,23 +50,23 @@ class Strata:
         DataError
             A class has too few units; the rarest such class is named.
         """
-        from sklearn.model_selection import train_test_split
-
-        present, counts = np.unique(self.classes[units], return_counts=True)
+        counts = np.bincount(self.classes[units])
+        present = np.flatnonzero(counts)
+        counts = counts[present]
         size = math.ceil(round(share * len(units), _DIGITS))
         # train_test_split's own conditions, tested first: its ValueError could also mean another mistake.
         if counts.min() < 2 or min(size, len(units) - size) < len(present):
             scarce = (counts < 2) | (counts * min(share, 1 - share) < 1)
             raise self._refusal(present[scarce] if scarce.any() else present)
-        _, aside = train_test_split(units, test_size=size, random_state=seed, stratify=self.classes[units])
-        return np.asarray(aside, dtype=np.int64)
+        return units[draw_stratified(self.classes[units], size, seed=seed)]
 
-    def check_presence(self, splits: NDArray[np.object_], among: Iterable[str]) -> None:
-        """Raise a `DataError` unless every class has a row in each split of `among`. `splits` is object (N,)."""
-        everything = np.arange(len(self.names))
-        absent = [np.setdiff1d(everything, self.labels[splits == split]) for split in among]
-        if any(len(codes) for codes in absent):
-            raise self._refusal(np.unique(np.concatenate(absent)))
+    def check_presence(self, splits: NDArray[np.int8], among: Iterable[int]) -> None:
+        """Raise a `DataError` unless every class has a row in each split of `among`. `splits` is int8 (N,)."""
+        K = len(self.names)
+        rows = np.array([np.bincount(self.labels[splits == split], minlength=K) for split in among])  # (splits, K)
+        absent = np.flatnonzero((rows == 0).any(axis=0))
+        if len(absent):
+            raise self._refusal(absent)
 
     def _refusal(self, codes: NDArray[np.int64]) -> DataError:
         counts = np.bincount(self.labels, minlength=len(self.names))
@@ -83,11 +84,9 @@ class Strata:
         )
 
 
-def stratify(labels: Sequence[str], groups: Sequence[str] | None, *, smallest: float) -> Strata:
-    """The units of rows with these labels (N,): the rows, or the distinct `groups` (N,) in order of appearance."""
-    names = natural_order(labels)
-    codes = {label: code for code, label in enumerate(names)}
-    rows = np.array([codes[label] for label in labels], dtype=np.int64)
-    units = np.arange(len(rows)) if groups is None else text_codes(groups)
+def stratify(labels: Labels, groups: NDArray[np.int64] | None, *, smallest: float) -> Strata:
+    """The units of rows with these labels: the rows, or their `groups`, int64 (N,), numbered from 0 without gaps."""
+    rows = labels.codes
+    units = np.arange(len(rows)) if groups is None else groups
     classes = rows if groups is None else most_common_label(units, rows)
-    return Strata(names=names, labels=rows, units=units, classes=classes, smallest=smallest)
+    return Strata(names=labels.names, labels=rows, units=units, classes=classes, smallest=smallest)

@@ -24,6 +24,7 @@ from frozenhead.embedder.settings import EmbedSettings, decide, space_of
 from frozenhead.embedder.tokens import TEXTS_AT_ONCE, TokenRows, join_rows, text_parts
 from frozenhead.embedder.windows import WindowMeans
 from frozenhead.errors import CacheDamaged, EncoderUnfit
+from frozenhead.texts import Chosen
 
 # Texts sorted by length at a time: many enough to fill batches of one length, bounded in tokens for memory's sake.
 CHUNK_TEXTS = 16384
@@ -84,6 +85,7 @@ def embed_texts(
     checkpoint: Checkpoint,
     texts: Sequence[str],
     *,
+    keys: NDArray[np.uint8] | None = None,
     settings: EmbedSettings,
     cache: VectorCache,
     encoder: Callable[[], Encoder] | None = None,
@@ -95,6 +97,8 @@ def embed_texts(
     ----------
     checkpoint : Checkpoint
     texts : sequence of str (N,)
+    keys : uint8 array (N, 32), optional
+        Of the texts, from `text_keys`, where the caller has them.
     settings : EmbedSettings
     cache : VectorCache
     encoder : callable, optional
@@ -112,9 +116,9 @@ def embed_texts(
     listener = listener or Listener()
     settings = decide(settings, checkpoint)
     stores = {p: cache.space(space_of(checkpoint, p, settings)) for p in settings.poolings}
-    keys = text_keys(texts, prefix=settings.prefix or "")
+    keys = text_keys(texts, prefix=settings.prefix or "") if keys is None else keys
     first, inverse = distinct_keys(keys)
-    distinct = keys[first]  # (m, 32)
+    distinct = keys if len(first) == len(keys) else keys[first]  # (m, 32)
     lookups = {p: store.lookup(distinct, with_vectors=False) for p, store in stores.items()}
     present = {p: lookup.found for p, lookup in lookups.items()}
     missing = np.flatnonzero(~np.logical_and.reduce(list(present.values())))  # rows of `distinct`
@@ -127,7 +131,7 @@ def embed_texts(
         arithmetic = loaded.arithmetic
         listener.computing(arithmetic)
         work = _Work(
-            encoder=loaded, stores=stores, present=present, keys=distinct, texts=[texts[i] for i in first],
+            encoder=loaded, stores=stores, present=present, keys=distinct, texts=Chosen(texts, first),
             listener=listener,
         )  # fmt: skip
         work.run(missing)
@@ -207,7 +211,7 @@ class _Work:
 
     def _tokenised(self, missing: NDArray[np.intp]) -> Iterator[tuple[NDArray[np.intp], TokenRows]]:
         """Part by part: rows among the distinct texts, and their tokens."""
-        texts = [self.texts[i] for i in missing]
+        texts = Chosen(self.texts, missing)
         for part in text_parts(texts):
             yield missing[part], self.encoder.tokenize(texts[part])
 

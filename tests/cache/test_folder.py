@@ -22,6 +22,7 @@ from tests.cache.examples import (
     assert_held,
     break_open,
     flip_bit,
+    make_space,
     reopened,
     shard_path,
     tokens_of,
@@ -308,3 +309,34 @@ def test_verifying_gives_back_what_is_sound_in_quarantine(store: SpaceStore, cac
     shard_path(store, name).rename(store.folder / "quarantine" / f"{name}.safetensors")
     assert cache.check_all().shards == 1
     assert_held(store, TEXTS)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])  # their arrays stand in another order
+@pytest.mark.parametrize("size", [7, 64, 2**20])
+def test_presence_is_told_from_shards_hashed_in_pieces(
+    cache: VectorCache, dtype: str, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("frozenhead.cache.shard._PIECE_BYTES", size)
+    store = cache.space(make_space(dtype=dtype))
+    write_rows(store, "abc")
+    write_rows(store, "def")
+    keys = text_keys("fxab")
+    found = reopened(store).lookup(keys, with_vectors=False)
+    assert found.found.tolist() == [True, False, True, True]
+    np.testing.assert_array_equal(found.tokens, np.where(found.found, tokens_of(keys), 0))
+
+
+@pytest.mark.usefixtures("quick_disk")
+def test_a_bit_that_flipped_anywhere_is_noticed_also_where_no_vector_is_read(
+    store: SpaceStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("frozenhead.cache.shard._PIECE_BYTES", 50)
+    (name,) = write_rows(store, "ab")
+    path = shard_path(store, name)
+    sound = path.read_bytes()
+    for at in range(0, len(sound), 5):
+        path.write_bytes(sound)
+        flip_bit(path, at=at)
+        assert not reopened(store).lookup(text_keys("ab"), with_vectors=False).found.any(), at
+    path.write_bytes(sound)
+    assert reopened(store).lookup(text_keys("ab"), with_vectors=False).found.all()

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from frozenhead.cache import distinct_keys, text_keys
 from frozenhead.cache.keys import Keys, WantedKeys, are_sorted, sorting_order
+from frozenhead.texts import Texts
 
 TEXTS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=8), max_size=20)
 
@@ -36,6 +37,12 @@ def test_a_key_is_the_sha256_of_prefix_and_text_in_utf8(texts: list[str], prefix
     assert keys.dtype == np.uint8
     assert keys.shape == (len(texts), 32)
     assert as_rows(keys) == [hashlib.sha256((prefix + text).encode("utf-8")).digest() for text in texts]
+
+
+@given(texts=TEXTS, prefix=st.sampled_from(["", "query: ", "ü"]))
+def test_texts_in_arrows_memory_have_the_keys_of_their_strings(texts: list[str], prefix: str) -> None:
+    held = Texts.of(["before", *texts]).column.slice(1)
+    np.testing.assert_array_equal(text_keys(Texts(held), prefix=prefix), text_keys(texts, prefix=prefix))
 
 
 def test_texts_that_only_look_alike_have_different_keys() -> None:

@@ -1,7 +1,10 @@
 """`embed`: the run it leaves, and what it refuses to touch."""
 
+import hashlib
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ from frozenhead.commands.vectors import run_vectors
 from frozenhead.commands.voice import Silence
 from frozenhead.embedder import Embedder
 from frozenhead.errors import FormatRefused, RunDamaged, UsageError
-from frozenhead.runs import Run
+from frozenhead.runs import Run, parquet_bytes
 from tests.commands.conftest import make_table
 
 MakeRun = Callable[..., dict[str, Any]]
@@ -49,6 +52,44 @@ def test_a_second_embed_computes_nothing_and_one_added_row_one(make_run: MakeRun
     more = pd.concat([make_table(), pd.DataFrame({"text": ["blue mat call"], "label": ["ham"]})])
     more.to_csv(table, index=False)
     assert make_run(out=tmp_path / "other")["computed"] == 1
+
+
+def test_a_run_that_an_older_version_wrote_is_the_same_run(make_run: MakeRun, tmp_path: Path) -> None:
+    for corpus in ({}, {"labelled": False}):
+        make_run(corpus=corpus, overwrite=True)
+        path, info = tmp_path / "run" / "corpus.parquet", tmp_path / "run" / "run.json"
+        ours = pd.read_parquet(path).astype({"text": object, "label": object, "split": object})
+        path.write_bytes(parquet_bytes(ours))  # as 0.1.0 did
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        info.write_text(json.dumps({**json.loads(info.read_text()), "corpus_sha256": digest}))
+        assert make_run(corpus=corpus)["computed"] == 0
+        pd.testing.assert_frame_equal(Run.open(tmp_path / "run").corpus(), ours)
+
+
+def test_an_older_version_reads_what_this_one_writes(make_run: MakeRun, table: Path, tmp_path: Path) -> None:
+    make_run()
+    stored, source = pd.read_parquet(tmp_path / "run" / "corpus.parquet"), pd.read_csv(table, dtype=str)
+    assert stored["row"].tolist() == list(range(120))
+    assert stored["label"].tolist() == source["label"].tolist()
+    assert set(stored["split"]) == {"train", "val", "test"}
+    assert {type(value) for name in ("text", "label", "split") for value in stored[name].astype(object)} == {str}
+    assert {(type(key), len(key)) for key in stored["key"]} == {(bytes, 32)}
+
+
+def test_a_second_embed_loads_no_library_that_it_does_not_need(
+    make_run: MakeRun, table: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    make_run()
+    words = ["embed", str(table), "--model", str(tiny_folder), "--out", str(tmp_path / "again"), "--quiet"]
+    code = (
+        "import sys; from frozenhead import cli\n"
+        "heavy = {'torch', 'transformers', 'sklearn', 'scipy', 'pandas', 'matplotlib'}\n"
+        f"try: sys.argv[1:] = {words!r}; cli.main()\n"
+        "finally: print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_dry_run_writes_nothing(make_run: MakeRun, tmp_path: Path) -> None:

@@ -146,7 +146,7 @@ def test_a_length_that_is_no_number_is_refused(make_run: MakeRun, word: str) -> 
 
 
 def test_truncation_and_windows_are_counted_by_class() -> None:
-    labels = pd.Series(["a", "a", "b", "b", "b"])
+    labels = np.array([0, 0, 1, 1, 1], np.int32)
     longer, windows = np.array([True, False, True, True, False]), np.array([3, 1, 2, 4, 1])
     cut = truncation(longer, None, labels, 8, ["a", "b", "c"])
     assert cut == {

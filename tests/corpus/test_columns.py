@@ -1,13 +1,16 @@
 """Columns are guessed only when one name fits; every unusable cell is refused with its place."""
 
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from frozenhead.corpus.columns import LABEL_NAMES, TEXT_NAMES, column_values, find_columns
-from frozenhead.corpus.reading import Table, read_table
+from frozenhead.corpus.columns import LABEL_NAMES, TEXT_NAMES, WHITE_SPACE, column_values, find_columns
+from frozenhead.corpus.reading import read_table
+from frozenhead.corpus.table import Table
 from frozenhead.errors import DataError
 from tests.corpus.conftest import WriteBytes
 from tests.corpus.test_reading import parquet_bytes
@@ -95,7 +98,7 @@ def test_stored_values_become_the_strings_a_person_expects(write: WriteBytes) ->
         "class": pa.array(["b", "a"]).dictionary_encode(),
     }
     table = read_table(write("a.parquet", parquet_bytes(columns)))
-    assert {name: column_values(table, name, what="label") for name in columns} == {
+    assert {name: list(column_values(table, name, what="label")) for name in columns} == {
         "whole": ["1152921504606846977", "-7"],
         "half": ["0.5", "1.0"],
         "truth": ["true", "false"],
@@ -117,6 +120,9 @@ def test_stored_values_become_the_strings_a_person_expects(write: WriteBytes) ->
         ("a.parquet", parquet_bytes({"text": [1.0, float("nan")]}), ["a.parquet, row 2", "is missing"]),
         ("a.parquet", parquet_bytes({"text": [3, None]}), ["a.parquet, row 2", "is missing"]),
         ("a.parquet", parquet_bytes({"text": pa.array(["a", None]).dictionary_encode()}), ["row 2", "is missing"]),
+        ("a.parquet", parquet_bytes({"text": ["a", "b\0"]}), ["a.parquet, row 2", "a NUL character at character 2"]),
+        ("a.parquet", parquet_bytes({"text": ["a", ""]}), ["a.parquet, row 2", "is empty"]),
+        ("a.parquet", parquet_bytes({"text": pa.array(["\x85 \u3000"], pa.large_string())}), ["row 1", "only white"]),
         ("a.parquet", parquet_bytes({"text": [b"a"]}), ["a.parquet, row 1", "type bytes"]),
         ("a.parquet", parquet_bytes({"text": [["a"]]}), ["a.parquet, row 1", "type ndarray"]),
     ],
@@ -139,3 +145,16 @@ def test_a_nul_that_json_can_spell_is_refused_with_its_place(tmp_path: Path) -> 
     for column, what in (("text", "text"), ("label", "label")):
         with pytest.raises(DataError, match=r"(?s)nul\.jsonl.*line 2.*NUL"):
             column_values(table, column, what=what)  # type: ignore[arg-type]
+
+
+def test_white_space_is_what_python_calls_so() -> None:
+    spaces = [chr(code) for code in range(sys.maxunicode + 1) if chr(code).isspace()]
+    assert re.findall(f"[{WHITE_SPACE}]", "".join(map(chr, range(sys.maxunicode + 1)))) == spaces
+
+
+@pytest.mark.parametrize("stored", ["string", "large_string", "string_view", "dictionary"])
+def test_strings_of_parquet_are_read_however_they_are_stored(write: WriteBytes, stored: str) -> None:
+    texts = pa.array(["a", "b", "a", "\x1b \U0001f600"])
+    column = texts.dictionary_encode() if stored == "dictionary" else texts.cast(getattr(pa, stored)())
+    table = read_table(write("a.parquet", parquet_bytes({"text": column})))
+    assert list(column_values(table, "text", what="text")) == texts.to_pylist()

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frozenhead.corpus.duplicates import count_conflicts, leaked, most_common_label, text_codes
+from frozenhead.corpus.duplicates import count_conflicts, leaked, most_common_label, renumbered, text_codes
 
 ROWS = st.lists(
     st.tuples(st.sampled_from(["a", "A", "a ", "b", ""]), st.integers(0, 3), st.sampled_from(["train", "val", "test"])),
@@ -27,5 +27,12 @@ def test_the_arrays_say_what_plain_loops_say(rows: list[tuple[str, int, str]]) -
     assert codes.tolist() == [distinct.index(text) for text in texts]
     assert most_common_label(codes, classes).tolist() == common
     assert count_conflicts(codes, classes) == sum(len(each) > 1 for each in counts.values())
-    marked = leaked(codes, np.array(splits, dtype=object), into="test")
+    given = np.array(splits)
+    marked = leaked(codes, source=given == "train", into=given == "test")
     assert marked.tolist() == [split == "test" and text in trained for text, _, split in rows]
+
+
+@given(codes=st.lists(st.integers(0, 9), max_size=20))
+def test_numbers_are_given_anew_in_order_of_first_appearance(codes: list[int]) -> None:
+    distinct = list(dict.fromkeys(codes))
+    assert renumbered(np.array(codes, np.int64)).tolist() == [distinct.index(code) for code in codes]

@@ -17,7 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frozenhead.corpus.reading import Format, Table, read_table
+from frozenhead.corpus.reading import read_table
+from frozenhead.corpus.table import Format, Table
 from frozenhead.errors import DataError, UsageError
 from tests.corpus.conftest import WriteBytes
 
@@ -71,7 +72,7 @@ def test_what_csv_writes_is_read_back_with_its_lines(
     table = read_bytes(file.getvalue().encode(), format=kind, delimiter=delimiter)
     assert cells(table) == [list(row) for row in rows]
     assert table.lines is not None
-    assert table.lines.tolist() == lines
+    assert list(table.lines) == lines
 
 
 @given(
@@ -86,7 +87,7 @@ def test_what_json_writes_is_read_back(rows: list[tuple[str, str | None]], ascii
     assert table.format == "jsonl"
     assert cells(table) == [list(row) for row in rows]
     assert table.lines is not None
-    assert table.lines.tolist() == list(range(1, len(rows) + 1))
+    assert list(table.lines) == list(range(1, len(rows) + 1))
 
 
 @pytest.mark.parametrize("name", ["spamdata_v2.csv", "banking77/train.csv"])
@@ -108,7 +109,7 @@ def test_lines_are_right_after_blank_lines_and_long_fields(write: WriteBytes) ->
     table = read_table(write("a.csv", b'\ntext,label\n\n"one\ntwo\n",a\n  \n\nthree,b\r\n\r\nfour,c'))
     assert cells(table) == [["one\ntwo\n", "a"], ["three", "b"], ["four", "c"]]
     assert table.lines is not None
-    assert table.lines.tolist() == [4, 9, 11]
+    assert list(table.lines) == [4, 9, 11]
     assert table.place(2) == "a.csv, line 9 (row 2)"
 
 
@@ -213,7 +214,7 @@ def test_columns_without_a_name_are_let_through(write: WriteBytes) -> None:
     assert cells(table) == [["ham", "hello", "", "", ""]]
 
 
-HALF_GZIP = gzip.compress(b"text\n" + bytes(range(65, 91)) * 99, mtime=0)[:40]
+HALF_GZIP = gzip.compress(b"text\n" + bytes(range(65, 91)) * 99, mtime=0)[:40]  # 0: names of tests hold the bytes
 PARQUET = CONTENTS["parquet"][1]
 
 BAD: list[tuple[str, bytes, list[str]]] = [
@@ -284,11 +285,11 @@ def test_a_missing_file_and_a_folder_are_refused_by_name(write: WriteBytes) -> N
 def test_a_file_that_the_system_refuses_is_named(
     error: OSError, fact: str, write: WriteBytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(path: Path) -> bytes:
+    def refuse(path: Path, mode: str) -> bytes:
         raise error
 
     path = write("locked.csv", b"text\nhi\n")
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(DataError, match=rf"locked\.csv.*{re.escape(fact)}"):
         read_table(path)
 

@@ -1,6 +1,7 @@
 """The split is the reference's; it is disjoint, repeatable, keeps proportions, and never loses a class in silence."""
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,13 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 from sklearn.utils.class_weight import compute_class_weight
 
+from frozenhead.corpus.classes import encode_labels
 from frozenhead.corpus.corpus import CorpusOptions, load_corpus
+from frozenhead.corpus.duplicates import text_codes
 from frozenhead.corpus.splitting import (
     SPLITS,
     Shares,
@@ -31,6 +35,19 @@ LABELS = st.lists(st.integers(20, 60), min_size=2, max_size=4).map(
 )
 CUTS = st.sampled_from([SHARES, (0.6, 0.2, 0.2), (0.5, 0.3, 0.2), (1 / 3, 1 / 3, 1 / 3)])
 SEEDS = st.integers(0, 2**32 - 1)
+
+
+def as_codes(splits: Sequence[str] | NDArray[np.object_]) -> NDArray[np.int8]:
+    return np.array([SPLITS.index(split) for split in splits], np.int8)
+
+
+def complete(
+    splits: NDArray[np.object_], labels: list[str], *, shares: Shares, seed: int, groups: list[str] | None = None
+) -> tuple[NDArray[np.object_], str]:
+    """`complete_splits`, with names for numbers."""
+    codes = None if groups is None else text_codes(groups)
+    completed, carved = complete_splits(as_codes(splits), encode_labels(labels), shares=shares, seed=seed, groups=codes)
+    return np.array(SPLITS, object)[completed], carved
 
 
 def test_the_split_is_the_notebooks(shared_data: Path) -> None:
@@ -158,7 +175,7 @@ def test_a_missing_split_is_carved_out_of_train_in_its_ratio(missing: str, rows:
     given_split = "test" if missing == "val" else "val"
     splits = np.array(["train"] * 100 + [given_split] * 20, dtype=object)
     labels = ["a", "b"] * 60
-    completed, carved = complete_splits(splits, labels, shares=SHARES, seed=3)
+    completed, carved = complete(splits, labels, shares=SHARES, seed=3)
     assert carved == missing
     assert Counter(completed) == {"train": 100 - rows, missing: rows, given_split: 20}
     assert (completed[100:] == given_split).all()
@@ -170,14 +187,14 @@ def test_a_missing_split_is_carved_out_of_train_in_its_ratio(missing: str, rows:
 
 def test_val_and_test_missing_are_the_plain_split() -> None:
     labels = ["a", "b"] * 50
-    completed, carved = complete_splits(np.array(["train"] * 100, dtype=object), labels, shares=SHARES, seed=5)
+    completed, carved = complete(np.array(["train"] * 100, dtype=object), labels, shares=SHARES, seed=5)
     assert carved == "val and test"
     assert (completed == split_rows(labels, shares=SHARES, seed=5)).all()
 
 
 def test_splits_that_are_all_there_stay() -> None:
     splits = np.array(["test", "train", "val"], dtype=object)
-    completed, carved = complete_splits(splits, ["a", "b", "a"], shares=SHARES, seed=0)
+    completed, carved = complete(splits, ["a", "b", "a"], shares=SHARES, seed=0)
     assert (completed.tolist(), carved) == (splits.tolist(), "")
 
 
@@ -186,7 +203,7 @@ def test_copies_stay_together_when_a_split_is_carved(rest: str, carved: set[str]
     texts = [f"text {row // 3}" for row in range(120)]
     labels = [("a", "b")[row // 3 % 2] for row in range(120)]
     splits = np.array(["train"] * 90 + [rest] * 30, dtype=object)
-    completed, _ = complete_splits(splits, labels, shares=SHARES, seed=0, groups=texts)
+    completed, _ = complete(splits, labels, shares=SHARES, seed=0, groups=texts)
     assert set(completed[:90]) == carved
     assert pd.Series(completed[:90]).groupby(texts[:90]).nunique().max() == 1
 
@@ -195,7 +212,7 @@ def test_copies_stay_together_when_a_split_is_carved(rest: str, carved: set[str]
 def test_few_rows_are_carved_well_or_refused(labels: list[str], shares: Shares, seed: int) -> None:
     splits = np.array(["train"] * len(labels) + ["test"], dtype=object)
     try:
-        completed, _ = complete_splits(splits, [*labels, "a"], shares=shares, seed=seed)
+        completed, _ = complete(splits, [*labels, "a"], shares=shares, seed=seed)
     except DataError:
         return
     expected = {(label, split) for label in labels for split in ("train", "val")}
@@ -205,18 +222,18 @@ def test_few_rows_are_carved_well_or_refused(labels: list[str], shares: Shares, 
 def test_a_class_too_small_to_be_carved_is_named() -> None:
     splits = np.array(["train"] * 41 + ["test"] * 2, dtype=object)
     with pytest.raises(DataError, match=r"'b' has 1 row,(.|\n)*about 6 or more"):
-        complete_splits(splits, ["a"] * 40 + ["b", "a", "b"], shares=SHARES, seed=0)
+        complete(splits, ["a"] * 40 + ["b", "a", "b"], shares=SHARES, seed=0)
 
 
 def test_splits_without_train_are_refused() -> None:
     with pytest.raises(DataError, match="no row is in the train split"):
-        complete_splits(np.array(["val", "test"], dtype=object), ["a", "b"], shares=SHARES, seed=0)
+        complete(np.array(["val", "test"], dtype=object), ["a", "b"], shares=SHARES, seed=0)
 
 
 def test_split_names_are_read_in_their_usual_forms() -> None:
     forms = {"train": "train Training", "val": "val Valid VALIDATION dev", "test": "test testing Eval"}
     for split, names in forms.items():
-        assert set(split_column([*names.split(), f" {split} "])) == {split}
+        assert set(split_column([*names.split(), f" {split} "]).tolist()) == {SPLITS.index(split)}
 
 
 def test_another_split_name_is_refused_with_those_allowed() -> None:
@@ -225,9 +242,9 @@ def test_another_split_name_is_refused_with_those_allowed() -> None:
 
 
 def test_a_label_that_train_lacks_is_found() -> None:
-    splits = np.array(["train", "test", "val"], dtype=object)
-    assert unseen_label(["a", "a", "b"], splits) == 2
-    assert unseen_label(["a", "a", "a"], splits) is None
+    splits = as_codes(["train", "test", "val"])
+    assert unseen_label(encode_labels(["a", "a", "b"]), splits) == 2
+    assert unseen_label(encode_labels(["a", "a", "a"]), splits) is None
 
 
 def test_a_split_is_three_shares() -> None:

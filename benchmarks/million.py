@@ -1,0 +1,129 @@
+"""A million texts in the cache: how long `frozenhead embed` takes, and the memory that it and the first run need.
+
+    python benchmarks/million.py spamdata_v2.csv [--rows 250000,500000,1000000] [--repeats 5] [--no-cold]
+
+Repeats the texts of the file under numbers, so that each stands once, with a random BERT of 1 layer and 32 dimensions.
+A warm run finds random vectors of its texts in the cache; a cold run computes them all. Every command is a process of
+its own, start and imports included. Memory is its peak above that of the same run over 1,000 rows. Prints Markdown.
+"""
+
+# This process stays small, and imports nothing large: a child's peak memory begins with that of its parent.
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import cycle
+from pathlib import Path
+from subprocess import DEVNULL
+
+BASE = 1000
+BATCH = 4096
+COMMAND = "import sys; from frozenhead.cli import main; main()"
+EMBED = ["embed", "--text", "text", "--label", "label", "--device", "cpu", "--quiet", "--overwrite"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("texts", type=Path)
+    parser.add_argument("--rows", default="250000,500000,1000000")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--no-cold", action="store_true", help="Leave out the runs that compute every vector.")
+    parser.add_argument("--folder", type=Path, help="Where everything is made and removed; default a temporary one.")
+    parser.add_argument("--prepare", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.prepare:
+        prepare(options.texts, options.folder, options.prepare)
+        return
+    sizes = [int(n) for n in options.rows.split(",")]
+    with tempfile.TemporaryDirectory(prefix="million-", dir=options.folder) as name:
+        folder = Path(name)
+        for rows in (BASE, *sizes):
+            words = [str(options.texts), "--prepare", str(rows), "--folder", str(folder)]
+            subprocess.run([sys.executable, __file__, *words], check=True)
+        heads = ("rows", "run", "seconds", "texts/s", "CPU seconds", "peak memory, MB", "above 1,000 rows, MB")
+        print(f"| {' | '.join(heads)} |\n" + "| --- " * len(heads) + "|", flush=True)
+        for run in ("warm",) if options.no_cold else ("warm", "cold"):
+            repeats = options.repeats if run == "warm" else 1
+            base = min(measure(folder, BASE, run)[-1] for _ in range(repeats))
+            for rows in sizes:
+                print(line(rows, run, [measure(folder, rows, run) for _ in range(repeats)], base), flush=True)
+
+
+def measure(folder: Path, rows: int, run: str) -> tuple[float, float, float]:
+    """Seconds, CPU seconds and peak MB of one command."""
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        cache = folder / f"cache-{rows}" if run == "warm" else Path(name) / "cache"
+        words = [*EMBED, "--model", str(folder / "tiny"), "--cache-dir", str(cache), "--out", str(Path(name) / "run")]
+        begun = time.perf_counter()
+        child = subprocess.Popen([sys.executable, "-c", COMMAND, *words, str(folder / f"{rows}.csv")], stdout=DEVNULL)
+        _, status, usage = os.wait4(child.pid, 0)
+        seconds = time.perf_counter() - begun
+        child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise SystemExit(f"frozenhead {' '.join(words)} ended with {child.returncode}")
+    return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024 / 1e6
+
+
+def line(rows: int, run: str, runs: list[tuple[float, float, float]], base: float) -> str:
+    """One line of the table: medians, of the seconds with their range."""
+    seconds = [one[0] for one in runs]
+    took, processor, peak = (statistics.median(values) for values in zip(*runs, strict=True))
+    spread = f"{took:.2f} ({min(seconds):.2f} to {max(seconds):.2f})"
+    return f"| {rows:,} | {run} | {spread} | {rows / took:,.0f} | {processor:.2f} | {peak:.0f} | {peak - base:.0f} |"
+
+
+def prepare(source: Path, folder: Path, rows: int) -> None:
+    """Write `<rows>.csv`, the encoder if it is not there, and random vectors of these rows into their own cache."""
+    import csv
+
+    import numpy as np
+
+    from frozenhead.cache import VectorCache, text_keys
+    from frozenhead.embedder import EmbedSettings, find_checkpoint, space_of
+
+    with open(source, encoding="utf-8", newline="") as file:
+        messages = [(row["label"], row["text"]) for row in csv.DictReader(file)]
+    numbered = [(label, f"{text} {i}") for i, (label, text) in zip(range(rows), cycle(messages), strict=False)]
+    with open(folder / f"{rows}.csv", "w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([("label", "text"), *numbered])
+    if not (folder / "tiny").exists():
+        make_encoder(folder / "tiny")
+    space = space_of(find_checkpoint(folder / "tiny"), "pooler", EmbedSettings())
+    vectors = np.random.default_rng(0).standard_normal((rows, space.dim)).astype(np.float32)
+    keys, tokens = text_keys(text for _, text in numbered), np.full(rows, 20, np.int32)
+    with VectorCache(folder / f"cache-{rows}").space(space).writer() as writer:
+        for start in range(0, rows, BATCH):
+            part = slice(start, start + BATCH)
+            writer.add(keys[part], vectors[part], tokens[part])
+
+
+def make_encoder(folder: Path) -> None:
+    """Save a random BERT that knows single letters."""
+    import torch
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    letters = [chr(c) for c in range(ord("a"), ord("z") + 1)]
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *letters, *(f"##{x}" for x in letters)]
+    backend = Tokenizer(models.WordPiece({token: i for i, token in enumerate(tokens)}, unk_token="[UNK]"))
+    backend.normalizer = normalizers.BertNormalizer(lowercase=True)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    special = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, model_max_length=16, **special)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(tokens), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+        max_position_embeddings=16,
+    )  # fmt: skip
+    BertModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+if __name__ == "__main__":
+    main()
