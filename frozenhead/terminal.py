@@ -182,7 +182,7 @@ def verdict_lines(result: Mapping[str, Any]) -> list[str]:
         v, t = proof["vectors"], proof["training"]
         lines += [
             f"{proof['feature']}",
-            f"  vectors   {v['rows']} rows one by one: largest difference {_size(v['largest_difference'])} "
+            f"  vectors   {v['rows']} rows one by one: {v['measure']} {_size(v['largest_difference'])} "
             f"(tolerance {v['tolerance']:.0e}) {_verdict(v)}",
             f"  losses    {t['steps']} training steps: largest difference {_size(t['largest_loss_difference'])} "
             f"(tolerance {t['tolerance']:.0e}) {_verdict(t)}",

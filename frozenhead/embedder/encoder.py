@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from frozenhead.cache.space import NUMBERS_FORMAT
 from frozenhead.embedder.checkpoint import Checkpoint
 from frozenhead.embedder.converted import ConvertedModel
-from frozenhead.embedder.loading import load_pretrained
+from frozenhead.embedder.hardware import Arithmetic
+from frozenhead.embedder.loading import load_pretrained, load_tokenizer
 from frozenhead.embedder.pooling import Pooling
 from frozenhead.embedder.settings import EmbedSettings, decide
 from frozenhead.embedder.tokens import TokenRows, tokenize
@@ -66,14 +67,14 @@ class Encoder:
         self.checkpoint = checkpoint
         self.settings = decide(settings, checkpoint)
         self.arithmetic = settings.arithmetic
-        self._cache_folder = cache_folder
-        model, self.tokenizer = load_pretrained(checkpoint)
-        if "pooler" in self.settings.poolings and not model.has_trained_pooler:
-            raise EncoderUnfit(
-                f"{checkpoint.model}: its architecture has no pooler with trained weights.\n"
-                "Use --pooling cls (the last state of [CLS]) or --pooling mean."
-            )
-        self.backend = self._load_backend(model)
+        kept = self._kept(cache_folder) if self.arithmetic.backend == "openvino" else None
+        parts = kept.read() if kept else None
+        if parts is not None:
+            self.tokenizer = load_tokenizer(checkpoint)
+            self.backend = _openvino(parts, self.arithmetic)
+        else:
+            model, self.tokenizer = load_pretrained(checkpoint)
+            self.backend = self._load_backend(model, kept)
 
     @property
     def device(self) -> str:
@@ -116,15 +117,36 @@ class Encoder:
             padded[name] = table
         return padded
 
-    def _load_backend(self, model: Any) -> Backend:
+    def _kept(self, cache_folder: Path | None) -> ConvertedModel | None:
+        """The place where this encoder's converted model is kept, if there is one."""
+        if cache_folder is None:
+            return None
+        return ConvertedModel(
+            cache_folder,
+            {
+                "files": dict(self.checkpoint.files),
+                "poolings": list(self.settings.poolings),
+                "layer": self.settings.layer,
+                "normalize": bool(self.settings.normalize),
+                "versions": {name: version(name) for name in ("openvino", "torch", "transformers")},
+                "numbers_format": NUMBERS_FORMAT,
+            },
+        )
+
+    def _load_backend(self, model: Any, kept: ConvertedModel | None) -> Backend:
         from frozenhead.embedder.graph import PooledEncoder
         from frozenhead.embedder.torch_backend import TorchBackend
 
+        if "pooler" in self.settings.poolings and not model.has_trained_pooler:
+            raise EncoderUnfit(
+                f"{self.checkpoint.model}: its architecture has no pooler with trained weights.\n"
+                "Use --pooling cls (the last state of [CLS]) or --pooling mean."
+            )
         layer, normalize = self.settings.layer, bool(self.settings.normalize)
         graph = PooledEncoder(model, self.settings.poolings, layer=layer, normalize=normalize)
         if self.arithmetic.backend == "openvino":
             try:
-                return self._openvino(graph)
+                return self._convert(graph, kept)
             except EncoderUnfit as error:
                 if self.settings.backend != "auto":
                     raise
@@ -132,20 +154,17 @@ class Encoder:
                 self.arithmetic = dataclasses.replace(self.arithmetic, backend="torch", reason=reason)
         return TorchBackend(graph, self.arithmetic)
 
-    def _openvino(self, graph: "PooledEncoder") -> Backend:
-        from frozenhead.embedder.openvino_backend import INPUTS, OpenVinoBackend, convert
+    def _convert(self, graph: "PooledEncoder", kept: ConvertedModel | None) -> Backend:
+        from frozenhead.embedder.openvino_backend import INPUTS, convert
 
         inputs = [name for name in INPUTS if name in self.tokenizer.model_input_names]
-        versions = {name: version(name) for name in ("openvino", "torch", "transformers")}
-        made_of = {
-            "files": dict(self.checkpoint.files), "poolings": list(self.settings.poolings), "inputs": inputs,
-            "layer": self.settings.layer, "normalize": bool(self.settings.normalize),
-            "versions": versions, "numbers_format": NUMBERS_FORMAT,
-        }  # fmt: skip
-        place = ConvertedModel(self._cache_folder, made_of) if self._cache_folder else None
-        parts = place.read() if place else None
-        if parts is None:
-            parts = convert(graph, inputs, max_length=self.checkpoint.max_length)
-            if place:
-                place.write(*parts)
-        return OpenVinoBackend(parts, self.arithmetic.precision)
+        parts = convert(graph, inputs, max_length=self.checkpoint.max_length)
+        if kept:
+            kept.write(*parts)
+        return _openvino(parts, self.arithmetic)
+
+
+def _openvino(parts: tuple[bytes, ...], arithmetic: Arithmetic) -> Backend:
+    from frozenhead.embedder.openvino_backend import OpenVinoBackend
+
+    return OpenVinoBackend(parts, arithmetic.precision)

@@ -54,6 +54,16 @@ def test_it_knows_layer_prefix_and_normalisation(make_run: Callable[..., Any], g
     assert verify(VerifyOptions(run=run, **QUICK))["passed"]
 
 
+def test_a_coarse_space_is_held_to_the_direction_of_its_vectors(make_run: Callable[..., Any]) -> None:
+    run = Path(make_run(pooling="mean", precision="bf16")["run"])
+    (proof,) = verify(VerifyOptions(run=run, **QUICK))["features"]
+    assert proof["passed"]
+    assert proof["vectors"]["measure"] == "largest 1 - cosine"
+    assert 0 < proof["vectors"]["largest_difference"] <= proof["vectors"]["tolerance"] == 1e-3
+    replace_vectors(run, shuffled)
+    assert not verify(VerifyOptions(run=run, **QUICK))["features"][0]["vectors"]["passed"]
+
+
 def shuffled(vectors: Any) -> Any:
     return np.roll(vectors, 1, axis=0)
 
