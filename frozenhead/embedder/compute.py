@@ -126,12 +126,12 @@ def embed_texts(
     arithmetic = None
     if len(missing):
         loaded = encoder() if encoder else Encoder(checkpoint, settings, cache_folder=cache.folder)
-        if loaded.checkpoint.files != checkpoint.files:
-            raise ValueError(f"The encoder given was loaded from other files than {checkpoint.model} has.")
+        if [s.space for s in stores.values()] != [space_of(loaded.checkpoint, p, loaded.settings) for p in stores]:
+            raise ValueError(f"The encoder given was loaded from other files or settings than {checkpoint.model}'s.")
         arithmetic = loaded.arithmetic
         listener.computing(arithmetic)
         work = _Work(
-            encoder=loaded, stores=stores, present=present, keys=distinct, texts=Chosen(texts, first),
+            encoder=loaded, stores=stores, present=present, keys=distinct, texts=Chosen(texts, first), first=first,
             listener=listener,
         )  # fmt: skip
         work.run(missing)
@@ -178,7 +178,7 @@ class _Batch:
 class _Work:
     """Encode the missing texts: tokenised ahead by one thread, their vectors kept behind by another.
 
-    `present`, `keys` and `texts` have one entry for each distinct text.
+    `present`, `keys` and `texts` have one entry for each distinct text, and `first` is where it stands.
     """
 
     encoder: Encoder
@@ -186,6 +186,7 @@ class _Work:
     present: dict[Pooling, NDArray[np.bool_]]
     keys: NDArray[np.uint8]
     texts: Sequence[str]
+    first: NDArray[np.intp]
     listener: Listener
 
     def __post_init__(self) -> None:
@@ -268,7 +269,7 @@ class _Work:
         )
         return (
             f"{self.encoder.checkpoint.model} gave a vector that is not finite (NaN or infinity) for "
-            f"{self.texts[row][:60]!r}.\n{way}"
+            f"text {self.first[row] + 1:,}, {self.texts[row][:60]!r}.\n{way}"
         )
 
 

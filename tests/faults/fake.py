@@ -66,6 +66,7 @@ class FakeEncoder:
     """What `embed_texts` needs of an `Encoder`. `computed` is told the keys of every batch."""
 
     checkpoint = CHECKPOINT
+    settings = SETTINGS
     arithmetic = choose_arithmetic(device="cpu", backend="torch", precision="fp32")
     device = "cpu"
     at_once = 1
