@@ -80,7 +80,17 @@ def test_a_second_embed_loads_no_library_that_it_does_not_need(
     make_run: MakeRun, table: Path, tiny_folder: Path, tmp_path: Path
 ) -> None:
     make_run()
-    words = ["embed", str(table), "--model", str(tiny_folder), "--out", str(tmp_path / "again"), "--quiet"]
+    words = [
+        "embed",
+        str(table),
+        "--model",
+        str(tiny_folder),
+        "--out",
+        str(tmp_path / "again"),
+        "--quiet",
+        "--precision",
+        "fp32",
+    ]
     code = (
         "import sys; from frozenhead import cli\n"
         "heavy = {'torch', 'transformers', 'sklearn', 'scipy', 'pandas', 'matplotlib'}\n"
