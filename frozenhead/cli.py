@@ -165,8 +165,10 @@ def embed(
     long: Annotated[
         str, typer.Option("--long", help="Longer texts: cut, or windows, which overlap and are averaged.")
     ] = "cut",
-    precision: Annotated[str | None, typer.Option("--precision", help="auto or fp32.  [default: auto]")] = None,
-    backend: Annotated[str, typer.Option("--backend", help="auto or torch.")] = "auto",
+    precision: Annotated[
+        str | None, typer.Option("--precision", help="fp32, bf16, fp16 or auto: bf16 where native.  [default: auto]")
+    ] = None,
+    backend: Annotated[str, typer.Option("--backend", help="torch, openvino or auto: the fastest installed.")] = "auto",
     device: Device = "auto",
     recipe: Annotated[
         str | None,
