@@ -21,4 +21,5 @@ def head_predictions(vectors: NDArray[np.float32], labels: list[str]) -> NDArray
     from sklearn.preprocessing import StandardScaler
 
     head = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000))
-    return np.asarray(cross_val_predict(head, vectors, labels, cv=KFold(FOLDS, shuffle=True, random_state=2018)))
+    folds = KFold(FOLDS, shuffle=True, random_state=2018)
+    return np.asarray(cross_val_predict(head, vectors.astype(np.float64), labels, cv=folds))  # float16 would stay it
