@@ -37,7 +37,7 @@ def settle_length(
         voice.say(f"max length {length}: as chosen before for this run")
     else:
         with voice.bar("counting tokens", unit="texts") as progress:
-            counts = token_counts(checkpoint, [space.prefix + text for text in texts], progress=progress)
+            counts = token_counts(checkpoint, texts, prefix=space.prefix, progress=progress)
         length = shortest_length(counts, limit=space.max_length)
         voice.say(_choice(counts, length, space.max_length, windows=space.long == "windows"))
     return dataclasses.replace(options, settings=dataclasses.replace(options.settings, max_length=length))

@@ -17,6 +17,7 @@ from frozenhead.embedder import (
     Embedded,
     EmbedSettings,
     Listener,
+    decide,
     embed_texts,
     find_checkpoint,
 )
@@ -39,7 +40,7 @@ def embed_aloud(
     """`embed_texts` with a line about what is cached and a bar for what is not."""
 
     with voice.bar(checkpoint.name, unit="texts") as advance:
-        encoder = f"{checkpoint.name} ({', '.join(settings.poolings)}; {settings.arithmetic.precision})"
+        encoder = f"{checkpoint.name} ({', '.join(settings.poolings)}; {decide(settings, checkpoint).precision})"
         listener = _Teller(voice, advance, encoder)
         return embed_texts(checkpoint, texts, keys=keys, settings=settings, cache=cache, listener=listener)
 

@@ -29,8 +29,6 @@ from frozenhead.texts import Chosen
 # Texts sorted by length at a time: many enough to fill batches of one length, bounded in tokens for memory's sake.
 CHUNK_TEXTS = 16384
 CHUNK_TOKENS = 2**20
-# Parts of texts tokenised ahead: a chunk. In windows a part may hold all the tokens of a long text, so fewer wait.
-WAITING_PARTS = {"cut": CHUNK_TEXTS // TEXTS_AT_ONCE, "windows": 4}
 # Batches under way or waiting for the cache, for each that is computed at the same time: none is idle meanwhile.
 WAITING_BATCHES = 3
 
@@ -114,7 +112,7 @@ def embed_texts(
     """
     begun = time.perf_counter()
     listener = listener or Listener()
-    settings = decide(settings, checkpoint)
+    asked, settings = settings, decide(settings, checkpoint)
     stores = {p: cache.space(space_of(checkpoint, p, settings)) for p in settings.poolings}
     keys = text_keys(texts, prefix=settings.prefix or "") if keys is None else keys
     first, inverse = distinct_keys(keys)
@@ -125,7 +123,7 @@ def embed_texts(
     listener.started(len(first) - len(missing), len(first))
     arithmetic = None
     if len(missing):
-        loaded = encoder() if encoder else Encoder(checkpoint, settings, cache_folder=cache.folder)
+        loaded = encoder() if encoder else Encoder(checkpoint, asked, cache_folder=cache.folder)
         if [s.space for s in stores.values()] != [space_of(loaded.checkpoint, p, loaded.settings) for p in stores]:
             raise ValueError(f"The encoder given was loaded from other files or settings than {checkpoint.model}'s.")
         arithmetic = loaded.arithmetic
@@ -200,8 +198,9 @@ class _Work:
         with contextlib.ExitStack() as stack:
             facts = recorded_facts(self.encoder.checkpoint, self.encoder.arithmetic)
             self.writers = {p: stack.enter_context(s.writer(recorded=facts)) for p, s in self.stores.items()}
-            behind = stack.enter_context(Behind(self._keep, depth=WAITING_BATCHES * self.encoder.at_once))
-            parts = stack.enter_context(ahead(self._tokenised(missing), depth=WAITING_PARTS[self.space.long]))
+            depth = WAITING_BATCHES * self.encoder.at_once
+            behind = stack.enter_context(Behind(self._keep, depth=depth, dropped=self.encoder.cancel))
+            parts = stack.enter_context(ahead(self._tokenised(missing), depth=self._waiting_parts()))
             for rows, tokens in _chunks(parts):
                 means = WindowMeans(tokens.texts, tokens.content, normalize=self.space.normalize)
                 for batch in _in_order(tokens, token_batches(tokens.lengths, budget=self.budget)):
@@ -209,6 +208,11 @@ class _Work:
                         behind.put(_Batch(rows=rows, counts=tokens.counts, part=part, means=means, running=running))
                     self.listener.progress(self.done, len(missing))
         self.listener.progress(self.done, len(missing))
+
+    def _waiting_parts(self) -> int:
+        """Parts tokenised ahead: a chunk. In windows a part may hold all the tokens of a long text, so few wait."""
+        fit = CHUNK_TOKENS // (TEXTS_AT_ONCE * self.space.max_length)
+        return 4 if self.space.long == "windows" else min(max(fit, 2), CHUNK_TEXTS // TEXTS_AT_ONCE)
 
     def _tokenised(self, missing: NDArray[np.intp]) -> Iterator[tuple[NDArray[np.intp], TokenRows]]:
         """Part by part: rows among the distinct texts, and their tokens."""
@@ -220,16 +224,22 @@ class _Work:
         """Begin with a batch; where memory does not suffice, go on with batches of half the size, once."""
         tall = len(batch) > 1 and len(batch) * int(tokens.lengths[batch].max()) > self.budget
         for part in np.array_split(batch, 2) if tall else [batch]:
-            try:
-                running = self.encoder.start([tokens.rows[i] for i in part])
-            except MemoryError as error:
-                if self.budget < self.encoder.token_budget:
-                    raise self._no_memory(len(part)) from error
-                self.budget //= 2
-                self.listener.note(f"out of memory on {self.encoder.device}: batches of {self.budget:,} tokens now")
-                yield from self._start(tokens, part)
-            else:
+            running = self._begin([tokens.rows[i] for i in part])
+            if running is not None:
                 yield part, running
+            else:  # outside of `except`: the error would hold what the failed pass has allocated
+                yield from self._start(tokens, part)
+
+    def _begin(self, rows: list[dict[str, list[int]]]) -> Running | None:
+        """A batch under way, or None if memory did not suffice and the next are to be smaller."""
+        try:
+            return self.encoder.start(rows)
+        except MemoryError as error:
+            if self.budget < self.encoder.token_budget:
+                raise self._no_memory(len(rows)) from error
+        self.budget //= 2
+        self.listener.note(f"out of memory on {self.encoder.device}: batches of {self.budget:,} tokens now")
+        return None
 
     def _keep(self, batch: _Batch) -> None:
         """Wait for the vectors of a batch and hand them to the writers of their spaces."""

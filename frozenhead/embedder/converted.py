@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from frozenhead.errors import StorageError
-from frozenhead.files import canonical_json, make_folder, temporary_name, write_file, write_json
+from frozenhead.files import canonical_json, make_folder, read_file, temporary_name, write_file, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +25,7 @@ PARTS = ("model.xml", "model.bin")
 
 _DESCRIPTION = "model.json"
 _PRIVATE = 0o700
+_LARGEST = 2**40  # bytes
 
 
 class ConvertedModel:
@@ -43,12 +44,19 @@ class ConvertedModel:
 
     def read(self) -> tuple[bytes, ...] | None:
         """The bytes of the graph and of its weights, or None if they are not there or not what was written."""
-        try:
-            expected = json.loads((self.folder / _DESCRIPTION).read_bytes())["sha256"]
-            parts = tuple((self.folder / name).read_bytes() for name in PARTS)
-        except (OSError, ValueError, KeyError, TypeError):
+        if self.folder.is_symlink() or self.folder.parent.is_symlink():
+            logger.warning("%s is a link, which is not followed; the model is converted anew", self.folder)
             return None
-        if [hashlib.sha256(part).hexdigest() for part in parts] != expected:
+        try:
+            description = json.loads(read_file(self.folder / _DESCRIPTION, follow=False))
+            parts = tuple(read_file(self.folder / name, limit=_LARGEST, follow=False) for name in PARTS)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            logger.warning("%s cannot be read (%s); the model is converted anew", self.folder, error)
+            return None
+        sound = {"made_of": self._made_of, "sha256": [hashlib.sha256(part).hexdigest() for part in parts]}
+        if description != json.loads(canonical_json(sound)):
             logger.warning("%s is damaged; the model is converted anew", self.folder)
             return None
         return parts
@@ -63,9 +71,17 @@ class ConvertedModel:
                 write_file(fresh / name, part)
             digests = [hashlib.sha256(part).hexdigest() for part in parts]
             write_json(fresh / _DESCRIPTION, {"made_of": self._made_of, "sha256": digests})
-            shutil.rmtree(self.folder, ignore_errors=True)  # a damaged one
-            fresh.rename(self.folder)
+            self._put(fresh)
         except (StorageError, OSError) as error:
             logger.warning("the converted model is not kept: %s", error)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
+
+    def _put(self, fresh: Path) -> None:
+        """Give a filled folder its name; what stands there is kept if it is sound, as when two processes converted."""
+        try:
+            fresh.rename(self.folder)
+        except OSError:
+            if self.read() is None:
+                shutil.rmtree(self.folder, ignore_errors=True)
+                fresh.rename(self.folder)

@@ -1,10 +1,11 @@
 """A frozen encoder, loaded: texts in, token ids, then pooled vectors."""
 
 import dataclasses
+import threading
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,6 @@ from numpy.typing import NDArray
 from frozenhead.cache.space import NUMBERS_FORMAT
 from frozenhead.embedder.checkpoint import Checkpoint
 from frozenhead.embedder.converted import ConvertedModel
-from frozenhead.embedder.hardware import Arithmetic
 from frozenhead.embedder.loading import load_pretrained, load_tokenizer
 from frozenhead.embedder.pooling import Pooling
 from frozenhead.embedder.settings import EmbedSettings, decide
@@ -41,6 +41,9 @@ class Backend(Protocol):
     def start(self, ids: Ids) -> Callable[[], tuple[NDArray[np.float32], ...]]:
         """Begin with a batch; what is returned waits for its vectors (B, D), one array for each pooling."""
 
+    def cancel(self) -> None:
+        """Do not begin with batches that wait."""
+
 
 class Encoder:
     """A checkpoint in memory: eval mode, no gradients.
@@ -67,14 +70,8 @@ class Encoder:
         self.checkpoint = checkpoint
         self.settings = decide(settings, checkpoint)
         self.arithmetic = settings.arithmetic
-        kept = self._kept(cache_folder) if self.arithmetic.backend == "openvino" else None
-        parts = kept.read() if kept else None
-        if parts is not None:
-            self.tokenizer = load_tokenizer(checkpoint)
-            self.backend = _openvino(parts, self.arithmetic)
-        else:
-            model, self.tokenizer = load_pretrained(checkpoint)
-            self.backend = self._load_backend(model, kept)
+        self._lock = threading.Lock()
+        self.backend = self._load(cache_folder)
 
     @property
     def device(self) -> str:
@@ -95,10 +92,21 @@ class Encoder:
         """Token ids of each text, cut at the space's length or in windows of it, and how many tokens there were."""
         assert self.settings.max_length is not None  # noqa: S101 (decided)
         texts = [f"{self.settings.prefix or ''}{text}" for text in texts]
-        return tokenize(self.tokenizer, texts, max_length=self.settings.max_length, long=self.settings.long)
+        with self._lock:  # the tokenizer keeps the length it cuts at, and cannot be lent twice
+            return tokenize(self.tokenizer, texts, max_length=self.settings.max_length, long=self.settings.long)
+
+    def cancel(self) -> None:
+        """Do not begin with batches that wait: nobody will ask for their vectors."""
+        self.backend.cancel()
 
     def start(self, rows: Sequence[dict[str, list[int]]]) -> Running:
-        """Begin to compute a batch of tokenised texts. Raises `MemoryError` if it is too large for the device."""
+        """Begin to compute a batch of tokenised texts.
+
+        Raises
+        ------
+        MemoryError
+            It is too large for a CUDA device. On a CPU the call of what is returned raises it.
+        """
         running = self.backend.start(self._pad(rows))
         return lambda: dict(zip(self.settings.poolings, running(), strict=True))
 
@@ -128,43 +136,54 @@ class Encoder:
                 "poolings": list(self.settings.poolings),
                 "layer": self.settings.layer,
                 "normalize": bool(self.settings.normalize),
-                "versions": {name: version(name) for name in ("openvino", "torch", "transformers")},
+                "versions": {name: version(name) for name in ("frozenhead", "openvino", "torch", "transformers")},
                 "numbers_format": NUMBERS_FORMAT,
             },
         )
 
-    def _load_backend(self, model: Any, kept: ConvertedModel | None) -> Backend:
-        from frozenhead.embedder.graph import PooledEncoder
+    def _load(self, cache_folder: Path | None) -> Backend:
+        if self.arithmetic.backend == "openvino":
+            try:
+                return self._load_openvino(self._kept(cache_folder))
+            except EncoderUnfit as error:
+                if self.settings.backend != "auto":
+                    raise
+                reason = f"{self.arithmetic.reason}; {str(error).splitlines()[0]}"
+                self.arithmetic = dataclasses.replace(self.arithmetic, backend="torch", reason=reason)
         from frozenhead.embedder.torch_backend import TorchBackend
 
+        graph = self._load_graph()
+        try:
+            return TorchBackend(graph, self.arithmetic)
+        except MemoryError as error:
+            raise EncoderUnfit(
+                f"{self.checkpoint.model} does not fit into the memory of {self.device}.\n"
+                "Free some, or use --device cpu, or a smaller encoder."
+            ) from error
+
+    def _load_openvino(self, kept: ConvertedModel | None) -> Backend:
+        from frozenhead.embedder.openvino_backend import INPUTS, OpenVinoBackend, convert
+
+        parts = kept.read() if kept else None
+        if parts is not None:
+            self.tokenizer = load_tokenizer(self.checkpoint)
+            return OpenVinoBackend(parts, self.arithmetic.precision)
+        graph = self._load_graph()
+        inputs = [name for name in INPUTS if name in self.tokenizer.model_input_names]
+        parts = convert(graph, inputs, max_length=self.checkpoint.max_length)
+        if kept:
+            kept.write(*parts)
+        return OpenVinoBackend(parts, self.arithmetic.precision)
+
+    def _load_graph(self) -> "PooledEncoder":
+        """The encoder as torch computes it, and its tokenizer."""
+        from frozenhead.embedder.graph import PooledEncoder
+
+        model, self.tokenizer = load_pretrained(self.checkpoint)
         if "pooler" in self.settings.poolings and not model.has_trained_pooler:
             raise EncoderUnfit(
                 f"{self.checkpoint.model}: its architecture has no pooler with trained weights.\n"
                 "Use --pooling cls (the last state of [CLS]) or --pooling mean."
             )
         layer, normalize = self.settings.layer, bool(self.settings.normalize)
-        graph = PooledEncoder(model, self.settings.poolings, layer=layer, normalize=normalize)
-        if self.arithmetic.backend == "openvino":
-            try:
-                return self._convert(graph, kept)
-            except EncoderUnfit as error:
-                if self.settings.backend != "auto":
-                    raise
-                reason = f"{self.arithmetic.reason}; {str(error).splitlines()[0]}"
-                self.arithmetic = dataclasses.replace(self.arithmetic, backend="torch", reason=reason)
-        return TorchBackend(graph, self.arithmetic)
-
-    def _convert(self, graph: "PooledEncoder", kept: ConvertedModel | None) -> Backend:
-        from frozenhead.embedder.openvino_backend import INPUTS, convert
-
-        inputs = [name for name in INPUTS if name in self.tokenizer.model_input_names]
-        parts = convert(graph, inputs, max_length=self.checkpoint.max_length)
-        if kept:
-            kept.write(*parts)
-        return _openvino(parts, self.arithmetic)
-
-
-def _openvino(parts: tuple[bytes, ...], arithmetic: Arithmetic) -> Backend:
-    from frozenhead.embedder.openvino_backend import OpenVinoBackend
-
-    return OpenVinoBackend(parts, arithmetic.precision)
+        return PooledEncoder(model, self.settings.poolings, layer=layer, normalize=normalize)

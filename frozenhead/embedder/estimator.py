@@ -119,9 +119,8 @@ class Embedder(TransformerMixin, BaseEstimator):
         keys = every[first]
         lookup = store.lookup(keys)
         if not lookup.found.all():
-            distinct = [texts[i] for i in first]
             encoder = functools.partial(self._encoder, checkpoint, settings)
-            embed_texts(checkpoint, distinct, settings=settings, cache=cache, encoder=encoder)
+            embed_texts(checkpoint, texts, keys=every, settings=settings, cache=cache, encoder=encoder)
             lookup = store.lookup(keys)
         if lookup.vectors is None or not lookup.found.all():
             raise CacheDamaged(f"Vectors just written to {cache.folder} cannot be read back. Check that disk.")

@@ -66,7 +66,8 @@ def choose_arithmetic(*, device: str = "auto", backend: str = "auto", precision:
         return Arithmetic(device=where, backend=chosen, precision="bf16" if native else "fp32", reason=reason)
     if precision == "fp16" and where == "cpu":
         raise UsageError(
-            "Precision fp16 on a CPU is slower than fp32 and no closer to it than bf16. Choose bf16, fp32 or auto."
+            "Precision fp16 needs a CUDA device: on a CPU it is slower than fp32 and no closer to it than bf16.\n"
+            "Embed with --precision bf16, fp32 or auto."
         )
     return Arithmetic(device=where, backend=chosen, precision=precision, reason="as asked")  # type: ignore[arg-type]
 
@@ -75,9 +76,9 @@ def _device(device: str) -> str:
     """`cpu` or `cuda:N`."""
     if device == "cpu":
         return "cpu"
-    count = cuda_devices()
     if device == "auto":
-        return "cuda:0" if count else "cpu"
+        return "cuda:0" if cuda_devices() else "cpu"
+    count = _torch_devices()
     number = int(device.partition(":")[2] or 0)
     if number >= count:
         there = f"it has {count}" if count else "torch finds none"
@@ -90,9 +91,11 @@ def _device(device: str) -> str:
 
 @cache
 def cuda_devices() -> int:
-    """How many CUDA devices torch can use."""
-    if not any(os.path.exists(path) for path in _CUDA_DRIVERS):
-        return 0
+    """How many CUDA devices torch can use; 0 without asking it where no driver is to be seen."""
+    return _torch_devices() if any(os.path.exists(path) for path in _CUDA_DRIVERS) else 0
+
+
+def _torch_devices() -> int:
     import torch
 
     return torch.cuda.device_count() if torch.cuda.is_available() else 0

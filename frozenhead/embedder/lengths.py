@@ -9,14 +9,19 @@ from frozenhead.cache import distinct_keys, text_keys
 from frozenhead.embedder.checkpoint import Checkpoint
 from frozenhead.embedder.loading import load_tokenizer
 from frozenhead.embedder.tokens import count_tokens
+from frozenhead.texts import Chosen
 
 _SHORTEST = 8  # of the lengths that auto considers
 
 
 def token_counts(
-    checkpoint: Checkpoint, texts: Sequence[str], *, progress: Callable[[int, int], None] | None = None
+    checkpoint: Checkpoint,
+    texts: Sequence[str],
+    *,
+    prefix: str = "",
+    progress: Callable[[int, int], None] | None = None,
 ) -> NDArray[np.int32]:
-    """Tokens of each text (N,), special tokens included; a text that stands twice is tokenised once.
+    """Tokens of each text (N,) behind a prefix, special tokens included; one that stands twice is tokenised once.
 
     Raises
     ------
@@ -24,7 +29,8 @@ def token_counts(
         The tokenizer cannot be loaded.
     """
     first, inverse = distinct_keys(text_keys(texts))
-    return count_tokens(load_tokenizer(checkpoint), [texts[i] for i in first], progress=progress)[inverse]
+    counts = count_tokens(load_tokenizer(checkpoint), Chosen(texts, first), prefix=prefix, progress=progress)
+    return counts[inverse]
 
 
 def special_tokens(checkpoint: Checkpoint) -> int:

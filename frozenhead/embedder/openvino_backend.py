@@ -4,6 +4,7 @@ The graph is converted from torch once, compared with it, and kept. Where it was
 """
 
 import logging
+import os
 import sys
 import tempfile
 from collections.abc import Callable
@@ -48,25 +49,38 @@ class OpenVinoBackend:
     """
 
     def __init__(self, parts: tuple[bytes, ...], precision: "Precision") -> None:
-        openvino = import_openvino()
-        core = openvino.Core()
+        core = import_openvino().Core()
         hints = {
             "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
             "PERFORMANCE_HINT": "THROUGHPUT",  # a stream for each core or two: better than all cores at one batch
         }
-        self._compiled = core.compile_model(core.read_model(model=parts[0], weights=parts[1]), "CPU", hints)
+        try:
+            self._compiled = core.compile_model(core.read_model(model=parts[0], weights=parts[1]), "CPU", hints)
+        except RuntimeError as error:
+            raise EncoderUnfit(
+                f"OpenVINO cannot load this encoder ({_first_line(error)}). Use --backend torch."
+            ) from error
         self._inputs = [port.get_any_name() for port in self._compiled.inputs]
         self._idle: list[Any] = []
+        self._process = os.getpid()
         self.token_budget = TOKEN_BUDGET
         self.at_once = int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
 
     def start(self, ids: dict[str, NDArray[np.int64]]) -> Callable[[], tuple[NDArray[np.float32], ...]]:
         """Begin with a batch; what is returned waits for its vectors (B, D) float32, one array for each pooling."""
+        if self._process != os.getpid():
+            raise EncoderUnfit(
+                "OpenVINO was loaded in a process from which this one was forked, and would wait for ever here.\n"
+                "Use backend torch, or start processes with the method spawn."
+            )
         request = self._idle.pop() if self._idle else self._compiled.create_infer_request()
         request.start_async({name: ids[name] for name in self._inputs})
 
         def vectors() -> tuple[NDArray[np.float32], ...]:
-            request.wait()
+            try:
+                request.wait()
+            except RuntimeError as error:
+                raise EncoderUnfit(f"OpenVINO failed ({_first_line(error)}). Use --backend torch.") from error
             found = tuple(
                 np.array(request.get_output_tensor(i).data, np.float32) for i in range(len(self._compiled.outputs))
             )
@@ -74,6 +88,9 @@ class OpenVinoBackend:
             return found
 
         return vectors
+
+    def cancel(self) -> None:
+        """Batches that wait are computed by threads that end with the process."""
 
 
 def convert(graph: "PooledEncoder", inputs: list[str], *, max_length: int) -> tuple[bytes, ...]:
@@ -94,9 +111,9 @@ def convert(graph: "PooledEncoder", inputs: list[str], *, max_length: int) -> tu
     """
     import torch
 
-    openvino = import_openvino()
     example = {name: torch.from_numpy(table) for name, table in _example(*_TRACED, inputs).items()}
     try:
+        openvino = import_openvino()
         with torch.inference_mode(), _quiet():
             model = openvino.convert_model(graph, example_input=example)
         for port, name in zip(model.inputs, inputs, strict=True):
@@ -108,8 +125,9 @@ def convert(graph: "PooledEncoder", inputs: list[str], *, max_length: int) -> tu
         largest = _largest_difference(graph, OpenVinoBackend(parts, "fp32"), inputs, shapes)
     # What OpenVINO raises for a graph it does not know is of many kinds.
     except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, IndexError, NotImplementedError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise EncoderUnfit(f"OpenVINO cannot convert this encoder ({reason:.200}). Use --backend torch.") from error
+        raise EncoderUnfit(
+            f"OpenVINO cannot convert this encoder ({_first_line(error)}). Use --backend torch."
+        ) from error
     if not largest <= _TOLERANCE:
         raise EncoderUnfit(
             f"OpenVINO's copy of this encoder gives other vectors (by up to {largest:.1e}). Use --backend torch."
@@ -142,13 +160,28 @@ def _example(rows: int, tokens: int, inputs: list[str]) -> dict[str, NDArray[np.
     return {name: tables[name] for name in inputs}
 
 
+def _first_line(error: BaseException) -> str:
+    return f"{(str(error).strip() or type(error).__name__).splitlines()[0]:.200}"
+
+
 def import_openvino() -> Any:
-    """The package, without its telemetry: importing it would send an event to its makers' statistics."""
+    """The package, without its telemetry: importing it would send an event to its makers' statistics.
+
+    Raises
+    ------
+    EncoderUnfit
+        It is there but cannot be imported.
+    """
     if "openvino" not in sys.modules:
         before = sys.modules.get("openvino_telemetry")
         sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # how Python says: not installed
         try:
             import openvino
+        except ImportError as error:
+            raise EncoderUnfit(
+                f"openvino is installed but cannot be imported ({_first_line(error)}).\n"
+                "Install it again, or use --backend torch."
+            ) from error
         finally:
             if before is None:
                 del sys.modules["openvino_telemetry"]

@@ -78,10 +78,13 @@ class Behind(Generic[T]):
     deal : callable
         Called with each item.
     depth : int
+    dropped : callable, optional
+        Called when items that wait will not be dealt with, so that work on them can be stopped.
     """
 
-    def __init__(self, deal: Callable[[T], None], *, depth: int) -> None:
+    def __init__(self, deal: Callable[[T], None], *, depth: int, dropped: Callable[[], None] = lambda: None) -> None:
         self._deal = deal
+        self._tell_dropped = dropped
         self._waiting: queue.Queue[Any] = queue.Queue(maxsize=depth)
         self._error: BaseException | None = None
         self._dropped = False
@@ -101,6 +104,7 @@ class Behind(Generic[T]):
                 self._deal(item)
             except BaseException as error:  # noqa: BLE001 (raised in the caller's thread)
                 self._error = error
+                self._tell_dropped()
 
     def __enter__(self) -> "Behind[T]":
         self._thread.start()
@@ -114,6 +118,7 @@ class Behind(Generic[T]):
             self._thread.join()
         except BaseException:
             self._dropped = True
+            self._tell_dropped()
             self._waiting.put(_End())
             _join(self._thread)
             raise

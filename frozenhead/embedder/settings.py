@@ -124,7 +124,7 @@ def decide(settings: EmbedSettings, checkpoint: Checkpoint) -> EmbedSettings:
         settings,
         layer=checkpoint.check_layer(settings.layer, settings.poolings),
         max_length=checkpoint.check_length(max_length),
-        precision=settings.arithmetic.precision,
+        precision=settings.arithmetic.precision if settings.precision == "auto" else settings.precision,
     )
 
 

@@ -71,13 +71,20 @@ def join_rows(parts: Sequence[TokenRows]) -> TokenRows:
 
 
 def count_tokens(
-    tokenizer: Any, texts: Sequence[str], *, progress: Callable[[int, int], None] | None = None
+    tokenizer: Any, texts: Sequence[str], *, prefix: str = "", progress: Callable[[int, int], None] | None = None
 ) -> NDArray[np.int32]:
-    """Tokens of each text (n,), special tokens included; `progress` is told (texts counted, texts in all)."""
+    """Tokens of each text (n,) behind a prefix, special tokens included.
+
+    `progress` is told (texts counted, texts in all).
+    """
     counts = np.zeros(len(texts), np.int32)
     for part in text_parts(texts):
         whole = tokenizer(
-            list(texts[part]), truncation=False, return_attention_mask=False, return_token_type_ids=False, verbose=False
+            [prefix + text for text in texts[part]],
+            truncation=False,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
         )
         counts[part] = [len(ids) for ids in whole["input_ids"]]
         if progress:
@@ -104,7 +111,13 @@ def _laid_out(tokenizer: Any, texts: list[str], *, max_length: int, long: Long) 
     special = tokenizer.num_special_tokens_to_add()
     shared = overlap(max_length - special) if long == "windows" else 0
     table = tokenizer(
-        texts, padding=False, truncation=True, max_length=max_length, stride=shared, return_overflowing_tokens=True
+        texts,
+        padding=False,
+        truncation=True,
+        max_length=max_length,
+        stride=shared,
+        return_overflowing_tokens=True,
+        return_attention_mask=True,
     )
     of = np.array(table.pop("overflow_to_sample_mapping"), np.intp)  # (m,)
     lengths = np.array([len(ids) for ids in table["input_ids"]], np.int32)  # (m,)
@@ -129,7 +142,7 @@ def _cut_slowly(tokenizer: Any, texts: list[str], *, max_length: int, long: Long
             "Leave --long windows out, or take another encoder."
         )
     whole = tokenizer(texts, padding=False, truncation=False, verbose=False)
-    cut = tokenizer(texts, padding=False, truncation=True, max_length=max_length)
+    cut = tokenizer(texts, padding=False, truncation=True, max_length=max_length, return_attention_mask=True)
     lengths = np.array([len(ids) for ids in cut["input_ids"]], np.int32)
     return TokenRows(
         rows=[{name: cut[name][i] for name in cut} for i in range(len(texts))],

@@ -4,7 +4,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from frozenhead.embedder.graph import PooledEncoder
 from frozenhead.embedder.hardware import Arithmetic
+from frozenhead.errors import EncoderUnfit
 
 T = TypeVar("T")
 
@@ -38,7 +39,13 @@ class TorchBackend:
     def __init__(self, graph: PooledEncoder, arithmetic: Arithmetic) -> None:
         self.device = torch.device(arithmetic.device)
         self.dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[arithmetic.precision]
-        self.graph = graph.to(self.device)
+        if self.dtype == torch.float32 and self.device.type == "cuda" and _reduced_fp32():
+            raise EncoderUnfit(
+                "torch is set to multiply float32 in a shorter format (TF32), which fp32 here is not.\n"
+                "Call torch.set_float32_matmul_precision('highest'), or choose --precision bf16."
+            )
+        with _memory_errors():
+            self.graph = graph.to(self.device)
         if self.dtype != torch.float32:
             for module in graph.modules():
                 if isinstance(module, torch.nn.Linear):
@@ -77,7 +84,8 @@ class TorchBackend:
 
     def _to_host(self, vectors: list[Tensor]) -> Callable[[], tuple[NDArray[np.float32], ...]]:
         """The copy back, under way: the device goes on with the next batch meanwhile."""
-        pinned = [torch.empty(v.shape, dtype=v.dtype, pin_memory=True) for v in vectors]
+        with _memory_errors():
+            pinned = [torch.empty(v.shape, dtype=v.dtype, pin_memory=True) for v in vectors]
         for host, vector in zip(pinned, vectors, strict=True):
             host.copy_(vector, non_blocking=True)
         copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
@@ -98,9 +106,19 @@ class TorchBackend:
         return int(min(max(free * CUDA_SHARE / (4 * wide * 4), least), most))
 
     def _precision(self) -> AbstractContextManager[Any]:
+        """This space's arithmetic, whatever autocast the caller may be in."""
         if self.dtype == torch.float32:
-            return nullcontext()
+            return torch.autocast(self.device.type, enabled=False)
         return torch.autocast(self.device.type, self.dtype)
+
+    def cancel(self) -> None:
+        """Do not begin with batches that wait."""
+        if self._workers is not None:
+            self._workers.cancel()
+
+
+def _reduced_fp32() -> bool:
+    return torch.get_float32_matmul_precision() != "highest"
 
 
 class _Workers:
@@ -121,12 +139,18 @@ class _Workers:
             self._pool, self._process = self._start(), os.getpid()
         return self._pool.submit(compute).result
 
+    def cancel(self) -> None:
+        """Drop what has not begun: the interpreter would compute it all before it ends."""
+        if self._pool is not None and self._process == os.getpid():
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = None
+
     def _start(self) -> ThreadPoolExecutor:
         share = self._threads // self.count
         pool = ThreadPoolExecutor(
             self.count, "frozenhead-encoder", initializer=torch.set_num_threads, initargs=(share,)
         )
-        together = threading.Barrier(self.count)
+        together = threading.Barrier(self.count, timeout=60)
         for begun in [pool.submit(together.wait) for _ in range(self.count)]:
             begun.result()
         torch.set_num_threads(self._threads)  # each thread has its own number, but new ones take the last that was set

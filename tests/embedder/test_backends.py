@@ -1,8 +1,10 @@
 """One contract for every backend and precision: the vectors of a plain forward pass, whatever the batch."""
 
 import importlib.util
+import shutil
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -152,6 +154,39 @@ def test_a_converted_model_is_kept_and_a_damaged_one_made_anew(
 
 
 @needs_openvino
+def test_a_model_kept_under_the_name_of_another_is_not_taken_for_it(
+    checkpoint: Checkpoint, tmp_path: Path, conversions: list[int]
+) -> None:
+    def vectors(pooling: Any) -> NDArray[np.float32]:
+        settings = EmbedSettings(poolings=(pooling,), device="cpu", backend="openvino", precision="fp32")
+        encoder = Encoder(checkpoint, settings, cache_folder=tmp_path)
+        return encoder.encode(encoder.tokenize(TEXTS).rows)[pooling]
+
+    before = {pooling: vectors(pooling) for pooling in ("mean", "cls")}
+    first, second = (tmp_path / "models").iterdir()
+    shutil.rmtree(second)
+    shutil.copytree(first, second)
+    for pooling, expected in before.items():
+        np.testing.assert_array_equal(vectors(pooling), expected)
+    assert len(conversions) == 3
+
+
+@needs_openvino
+@pytest.mark.parametrize("which", ["folder", "file"])
+def test_a_link_to_a_model_is_not_followed(
+    checkpoint: Checkpoint, tmp_path: Path, conversions: list[int], which: str
+) -> None:
+    settings = EmbedSettings(device="cpu", backend="openvino", precision="fp32")
+    Encoder(checkpoint, settings, cache_folder=tmp_path)
+    (folder,) = (tmp_path / "models").iterdir()
+    moved = folder if which == "folder" else folder / "model.bin"
+    moved.rename(tmp_path / "elsewhere")
+    moved.symlink_to(tmp_path / "elsewhere")
+    Encoder(checkpoint, settings, cache_folder=tmp_path)
+    assert len(conversions) == 2
+
+
+@needs_openvino
 def test_a_model_of_other_poolings_or_weights_is_another(
     checkpoint: Checkpoint, tmp_path: Path, conversions: list[int], make_checkpoint: Callable[..., Path]
 ) -> None:
@@ -218,6 +253,10 @@ def test_a_vector_that_is_not_finite_names_the_text_and_the_precision_to_try(
         embed(checkpoint, tmp_path, kept, backend=backend, precision="bf16")
 
 
+def alive(references: "list[weakref.ref[Any]]") -> bool:
+    return any(reference() is not None for reference in references)
+
+
 class Starved:
     """A backend whose memory holds a number of rows."""
 
@@ -226,10 +265,17 @@ class Starved:
 
     def __init__(self, backend: Any, rows: int) -> None:
         self.backend, self.rows = backend, rows
+        self.failed: list[weakref.ref[Any]] = []
+
+    def cancel(self) -> None:
+        pass
 
     def start(self, ids: dict[str, NDArray[np.int64]]) -> Any:
         if len(ids["input_ids"]) > self.rows:
+            activations = np.zeros(1)
+            self.failed.append(weakref.ref(activations))
             raise MemoryError
+        assert not alive(self.failed)
         return self.backend.start(ids)
 
 
@@ -242,6 +288,7 @@ def test_when_memory_runs_out_batches_are_halved_once_and_a_line_is_said(
     encoder.backend = Starved(encoder.backend, rows)
     texts = [f"{a} {b}" for a in ("the", "red", "blue") for b in ("cat", "dog", "mat")]
     told = Told()
+    failed = encoder.backend.failed
 
     def run() -> Any:
         return embed_texts(
@@ -250,6 +297,7 @@ def test_when_memory_runs_out_batches_are_halved_once_and_a_line_is_said(
 
     if enough:
         assert run().computed == 9
+        assert not alive(failed)  # what the failed pass had allocated was given back before the next began
     else:
         with pytest.raises(EncoderUnfit, match="Memory"):
             run()

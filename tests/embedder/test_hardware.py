@@ -17,6 +17,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(hardware, "cpu_flags", lambda: frozenset(flags.split()))
         monkeypatch.setattr(hardware, "_installed", lambda package: installed)
         monkeypatch.setattr(hardware, "cuda_devices", lambda: devices)
+        monkeypatch.setattr(hardware, "_torch_devices", lambda: devices)
 
     return made
 

@@ -301,7 +301,7 @@ def own_vectors(folder: Path) -> NDArray[np.float32]:
 def cached_vectors(model: str | Path, monkeypatch: pytest.MonkeyPatch) -> NDArray[np.float32]:
     """Vectors that the shared cache holds; to compute one is an error."""
     with monkeypatch.context() as patch:
-        patch.setattr(Encoder, "encode", None)
+        patch.setattr(Encoder, "start", None)
         return Embedder(str(model), pooling="cls", device="cpu").transform(TEXTS)
 
 

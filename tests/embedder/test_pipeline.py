@@ -122,6 +122,25 @@ def test_an_error_of_the_thread_is_raised_by_a_later_put_and_nobody_waits_for_ev
     assert dealt == list(range(5))
 
 
+def test_when_items_are_dropped_their_work_is_told_to_stop() -> None:
+    told: list[str] = []
+
+    def deal(item: int) -> None:
+        raise Boom
+
+    def work() -> None:
+        with Behind(deal, depth=DEPTH, dropped=lambda: told.append("dropped")) as behind:
+            for i in range(1000):
+                behind.put(i)
+
+    with pytest.raises(Boom):
+        work()
+    assert told == ["dropped"]
+    with Behind(told.append, depth=DEPTH, dropped=lambda: told.append("dropped")) as fine:
+        fine.put("item")
+    assert told == ["dropped", "item"]
+
+
 def test_an_error_in_the_last_item_is_raised_on_leaving() -> None:
     def deal(item: int) -> None:
         raise Boom

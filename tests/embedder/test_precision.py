@@ -13,6 +13,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 from frozenhead.cache import VectorCache
 from frozenhead.embedder import EmbedSettings, embed_texts, find_checkpoint
+from frozenhead.embedder.pooling import Pooling
 
 pytestmark = [
     pytest.mark.slow,
@@ -23,7 +24,7 @@ pytestmark = [
 
 LEAST_COSINE = 0.999
 MOST_POINTS = 0.2  # of accuracy, between heads on bf16 and on fp32
-POOLINGS = ("pooler", "mean")
+POOLINGS: tuple[Pooling, ...] = ("pooler", "mean")
 BACKENDS = ["torch", *(["openvino"] if importlib.util.find_spec("openvino") else [])]
 
 

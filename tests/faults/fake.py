@@ -75,6 +75,9 @@ class FakeEncoder:
     def __init__(self, computed: Tell) -> None:
         self._computed = computed
 
+    def cancel(self) -> None:
+        """Nothing waits."""
+
     def tokenize(self, texts: Sequence[str]) -> TokenRows:
         keys = text_keys(texts)
         rows = [{"input_ids": key.tolist()} for key in keys]
