@@ -186,11 +186,16 @@ def verdict_lines(result: Mapping[str, Any]) -> list[str]:
             f"(tolerance {v['tolerance']:.0e}) {_verdict(v)}",
             f"  losses    {t['steps']} training steps: largest difference {_size(t['largest_loss_difference'])} "
             f"(tolerance {t['tolerance']:.0e}) {_verdict(t)}",
-            f"  weights   after them: largest difference {_size(t['largest_weight_difference'])} "
-            f"(tolerance {t['tolerance']:.0e}) {_verdict(t)}",
+            f"  weights   after them: largest difference {_size(t['largest_weight_difference'])}{_judged(t)}",
             f"  encoder   the same bits before and after: {'yes' if proof['encoder_unchanged'] else 'NO'}",
         ]
     return [*lines, f"verdict: {'passed' if result['passed'] else 'FAILED'}"]
+
+
+def _judged(training: Mapping[str, Any]) -> str:
+    """Whether weights are within their tolerance; nothing where they have none."""
+    tolerance = training["weight_tolerance"]
+    return "" if tolerance is None else f" (tolerance {tolerance:.0e}) {_verdict(training)}"
 
 
 def _size(difference: float | None) -> str:

@@ -32,15 +32,16 @@ class Tolerance:
 
     measure: str
     vectors: float
-    training: float
+    losses: float
+    weights: float | None
 
 
 # fp32 sums over hundreds of terms differ by about 1e-6 with the order of addition, which batch shape decides. Those
 # differences grow through Adam's division by sqrt(v), by a factor of about ten over a hundred steps.
-EXACT = Tolerance(measure=COMPONENT, vectors=1e-5, training=1e-4)
-# bf16 and fp16 promise the direction. A step of Adam is lr long however small the gradient: 50 steps of 1e-4 that go
-# apart for weights of tiny gradients are 1e-2 at most; all weights together move the loss by less.
-COARSE = Tolerance(measure=COSINE, vectors=1e-3, training=2e-2)
+EXACT = Tolerance(measure=COMPONENT, vectors=1e-5, losses=1e-4, weights=1e-4)
+# bf16 and fp16 promise the direction: losses stay close (4e-4 with MiniLM on the spam file). Single weights do not, and
+# are shown without a verdict: a step of Adam is lr long however small the gradient, whose sign a little can turn.
+COARSE = Tolerance(measure=COSINE, vectors=1e-3, losses=2e-2, weights=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,8 +184,10 @@ class _Proof:
             "steps": self.options.steps,
             "largest_loss_difference": _finite(largest_loss),
             "largest_weight_difference": _finite(largest_weight),
-            "tolerance": self.tolerance.training,
-            "passed": bool(largest_loss <= self.tolerance.training and largest_weight <= self.tolerance.training),
+            "tolerance": self.tolerance.losses,
+            "weight_tolerance": self.tolerance.weights,
+            "passed": bool(largest_loss <= self.tolerance.losses and np.isfinite(largest_weight))
+            and (self.tolerance.weights is None or bool(largest_weight <= self.tolerance.weights)),
         }
 
     def _encode(self, rows: list[int]) -> Any:

@@ -59,6 +59,7 @@ def test_a_coarse_space_is_held_to_the_direction_of_its_vectors(make_run: Callab
     (proof,) = verify(VerifyOptions(run=run, **QUICK))["features"]
     assert proof["passed"]
     assert proof["vectors"]["measure"] == "largest 1 - cosine"
+    assert proof["training"]["weight_tolerance"] is None
     assert 0 < proof["vectors"]["largest_difference"] <= proof["vectors"]["tolerance"] == 1e-3
     replace_vectors(run, shuffled)
     assert not verify(VerifyOptions(run=run, **QUICK))["features"][0]["vectors"]["passed"]
