@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d, validate_data
 
 from frozenhead.heads.weighting import ClassWeight, class_weights
 from frozenhead.labels import natural_order
@@ -41,7 +41,9 @@ class Head(ClassifierMixin, BaseEstimator, ABC):
     takes: ClassVar[Literal["vectors", "texts"]] = "vectors"
     class_weight: ClassWeight = "balanced"
 
-    def fit(self, X: Any, y: ArrayLike, *, validation: Validation | None = None) -> Self:
+    def fit(
+        self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None, *, validation: Validation | None = None
+    ) -> Self:
         """Train on X and y.
 
         Parameters
@@ -49,23 +51,27 @@ class Head(ClassifierMixin, BaseEstimator, ABC):
         X : float array (N, D), or texts (N,) for heads that take texts
         y : array (N,)
             Labels of any one type.
+        sample_weight : float array (N,), optional
+            How often each row counts; a row of weight 0 counts as absent. Multiplies the class weights.
         validation : (X, y), optional
             Rows by which heads with epochs choose the best one; without it they keep the last.
 
         Raises
         ------
         ValueError
-            Fewer than two classes, a row that is not finite, a validation label that y lacks, or a wrong option.
+            Fewer than two classes, a row that is not finite, weights that are negative or all 0, a validation label
+            that y lacks, or a wrong option.
         """
         inputs, labels = self._checked_inputs(X, y)
+        inputs, labels, counts = _weighted(inputs, labels, sample_weight)
         self.classes_, codes = encode_labels(labels)
         if len(self.classes_) < 2:
             raise ValueError(f"y holds one class, {self.classes_.tolist()[0]!r}; a classifier needs at least two.")
-        self.class_weights_ = class_weights(self.class_weight, self.classes_, codes)
+        self.class_weights_ = class_weights(self.class_weight, self.classes_, codes, counts)
         self.history_: list[dict[str, Any]] = []
         self.best_epoch_: int | None = None
         held = None if validation is None else self._checked_validation(*validation)
-        self._fit(inputs, codes, held)
+        self._fit(inputs, codes, counts * self.class_weights_[codes], held)
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
@@ -89,8 +95,14 @@ class Head(ClassifierMixin, BaseEstimator, ABC):
         """Take back what `arrays` gave. `classes_` is already set. Raises `KeyError` if one is missing."""
 
     @abstractmethod
-    def _fit(self, X: Any, codes: NDArray[np.int64], validation: tuple[Any, NDArray[np.int64]] | None) -> None:
-        """Learn from checked inputs and codes (N,)."""
+    def _fit(
+        self,
+        X: Any,
+        codes: NDArray[np.int64],
+        weights: NDArray[np.float64],
+        validation: tuple[Any, NDArray[np.int64]] | None,
+    ) -> None:
+        """Learn from checked inputs, codes (N,) and the rows' weights in the loss (N,), those of classes included."""
 
     @abstractmethod
     def _probabilities(self, X: Any) -> NDArray[np.float64]:
@@ -126,6 +138,20 @@ def checked_labels(y: ArrayLike, n: int) -> NDArray[Any]:
         raise ValueError(f"X has {n} rows and y {len(labels)} labels; expected as many, and at least one.")
     check_classification_targets(labels)
     return labels
+
+
+def _weighted(
+    inputs: Any, labels: NDArray[Any], sample_weight: ArrayLike | None
+) -> tuple[Any, NDArray[Any], NDArray[np.float64]]:
+    """Inputs, labels and weights (N,) of the rows that count: none is copied unless a weight is 0."""
+    weights: NDArray[np.float64] = _check_sample_weight(
+        sample_weight, labels, dtype=np.float64, ensure_non_negative=True, allow_all_zero_weights=False
+    )
+    counting = np.flatnonzero(weights)
+    if len(counting) == len(weights):
+        return inputs, labels, weights
+    kept = [inputs[i] for i in counting] if isinstance(inputs, list) else inputs[counting]
+    return kept, labels[counting], weights[counting]
 
 
 def _refuse_infinite(values: NDArray[np.floating[Any]], what: str) -> None:

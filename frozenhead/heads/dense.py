@@ -84,19 +84,21 @@ class DenseHead(Head):
         self,
         X: NDArray[np.float32],
         codes: NDArray[np.int64],
+        weights: NDArray[np.float64],
         validation: tuple[NDArray[np.float32], NDArray[np.int64]] | None,
     ) -> None:
         trainer = Trainer(
             dim=X.shape[1], n_classes=len(self.classes_), weights=self.class_weights_, settings=self.settings()
         )
         with one_thread():
-            self._train(trainer, X, codes, validation)
+            self._train(trainer, X, codes, weights.astype(np.float32), validation)
 
     def _train(
         self,
         trainer: Trainer,
         X: NDArray[np.float32],
         codes: NDArray[np.int64],
+        weights: NDArray[np.float32],
         validation: tuple[NDArray[np.float32], NDArray[np.int64]] | None,
     ) -> None:
         import torch
@@ -105,7 +107,7 @@ class DenseHead(Head):
         lowest, best = np.inf, trainer.snapshot()
         for epoch in range(1, self.epochs + 1):
             losses = [
-                trainer.step(torch.from_numpy(X[rows]), torch.from_numpy(codes[rows]))  # copies of 32 rows, not of X
+                trainer.step(*(torch.from_numpy(part[rows]) for part in (X, codes, weights)))  # copies of 32 rows
                 for rows in (batch.numpy() for batch in trainer.batches(len(codes)))
             ]
             val_loss = None if held is None else trainer.evaluate(*held)

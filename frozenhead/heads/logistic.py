@@ -35,8 +35,14 @@ class LogisticHead(Head):
         self.max_iter = max_iter
         self.class_weight = class_weight
 
-    def _fit(self, X: NDArray[np.float32], codes: NDArray[np.int64], validation: Any) -> None:  # noqa: ARG002
-        model = logistic_regression(self.C, self.max_iter, self.class_weights_).fit(X, codes)
+    def _fit(
+        self,
+        X: NDArray[np.float32],
+        codes: NDArray[np.int64],
+        weights: NDArray[np.float64],
+        validation: Any,  # noqa: ARG002
+    ) -> None:
+        model = logistic_regression(self.C, self.max_iter).fit(X, codes, weights)
         self.coef_, self.intercept_ = model.coef_, model.intercept_
         self.n_iter_ = int(model.n_iter_.max())
 
@@ -53,9 +59,9 @@ class LogisticHead(Head):
         self.n_features_in_ = self.coef_.shape[1]
 
 
-def logistic_regression(C: float, max_iter: int, class_weights: NDArray[np.float64]) -> LogisticRegression:
-    """An unfitted LogisticRegression on class codes with these weights (K,)."""
-    return LogisticRegression(C=C, max_iter=max_iter, class_weight=dict(enumerate(class_weights.tolist())))
+def logistic_regression(C: float, max_iter: int) -> LogisticRegression:
+    """An unfitted LogisticRegression."""
+    return LogisticRegression(C=C, max_iter=max_iter)
 
 
 def logistic_probabilities(coef: NDArray[Any], intercept: NDArray[Any], X: Any) -> NDArray[np.float64]:

@@ -21,8 +21,15 @@ class MajorityHead(Head):
     takes: ClassVar[Literal["vectors", "texts"]] = "texts"
     class_weight = None  # shares are shares
 
-    def _fit(self, X: Any, codes: NDArray[np.int64], validation: Any) -> None:  # noqa: ARG002
-        self.shares_ = np.bincount(codes, minlength=len(self.classes_)) / len(codes)
+    def _fit(
+        self,
+        X: Any,  # noqa: ARG002
+        codes: NDArray[np.int64],
+        weights: NDArray[np.float64],
+        validation: Any,  # noqa: ARG002
+    ) -> None:
+        shares = np.bincount(codes, weights=weights, minlength=len(self.classes_))  # class weights are 1 here
+        self.shares_ = shares / shares.sum()
 
     def _probabilities(self, X: Any) -> NDArray[np.float64]:
         return np.tile(self.shares_, (len(X), 1))

@@ -55,7 +55,13 @@ class SoftmaxHead(Head):
         self.tol = tol
         self.class_weight = class_weight
 
-    def _fit(self, X: NDArray[np.float32], codes: NDArray[np.int64], validation: Any) -> None:  # noqa: ARG002
+    def _fit(
+        self,
+        X: NDArray[np.float32],
+        codes: NDArray[np.int64],
+        weights: NDArray[np.float64],
+        validation: Any,  # noqa: ARG002
+    ) -> None:
         from scipy.optimize import minimize
 
         if not (self.l2 >= 0 and self.max_iter >= 1 and self.tol > 0):
@@ -64,7 +70,7 @@ class SoftmaxHead(Head):
                 f"got {self.l2!r}, {self.max_iter!r}, {self.tol!r}."
             )
         classes, dim = len(self.classes_), X.shape[1]
-        objective = _objective(X, codes, self.class_weights_, self.l2)
+        objective = _objective(X, codes, weights / weights.sum(), len(self.classes_), self.l2)
         with one_thread() if X.size <= SMALL else nullcontext():
             solution = minimize(
                 objective,
@@ -79,8 +85,8 @@ class SoftmaxHead(Head):
                 ConvergenceWarning,
                 stacklevel=3,
             )
-        weights = solution.x.reshape(classes, dim + 1).astype(np.float32)
-        self.coef_, self.intercept_ = np.ascontiguousarray(weights[:, :-1]), weights[:, -1].copy()
+        theta = solution.x.reshape(classes, dim + 1).astype(np.float32)
+        self.coef_, self.intercept_ = np.ascontiguousarray(theta[:, :-1]), theta[:, -1].copy()
         self.n_iter_, self.loss_ = int(solution.nit), float(solution.fun)
 
     def _probabilities(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -99,8 +105,12 @@ class SoftmaxHead(Head):
         self.n_features_in_ = self.coef_.shape[1]
 
 
-def _objective(X: NDArray[np.float32], codes: NDArray[np.int64], class_weights: NDArray[np.float64], l2: float) -> Any:
+def _objective(
+    X: NDArray[np.float32], codes: NDArray[np.int64], shares: NDArray[np.float64], n_classes: int, l2: float
+) -> Any:
     """Loss and gradient as a function of the flat parameters (K (D + 1),), the intercept last in each row.
+
+    `shares` (N,) are the rows' weights, which sum to 1.
 
     Products with X are float32; sums over rows are float64, so that the line search sees a smooth function.
     """
@@ -109,11 +119,10 @@ def _objective(X: NDArray[np.float32], codes: NDArray[np.int64], class_weights: 
     vectors = torch.from_numpy(X if X.flags.writeable else X.copy())  # (N, D)
     rows = torch.arange(len(codes))
     targets = torch.from_numpy(codes)
-    share = torch.from_numpy(class_weights)[targets]  # (N,)
-    share = share / share.sum()
+    share = torch.from_numpy(shares)  # (N,)
 
     def loss_and_gradient(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        theta = torch.from_numpy(flat).view(len(class_weights), -1)  # (K, D + 1)
+        theta = torch.from_numpy(flat).view(n_classes, -1)  # (K, D + 1)
         weights, bias = theta[:, :-1], theta[:, -1]
         logits = (vectors @ weights.T.float()).double() + bias  # (N, K)
         log_p = logits.log_softmax(dim=1)

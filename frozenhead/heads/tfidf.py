@@ -52,10 +52,16 @@ class TfidfHead(Head):
         self.max_iter = max_iter
         self.class_weight = class_weight
 
-    def _fit(self, X: list[str], codes: NDArray[np.int64], validation: Any) -> None:  # noqa: ARG002
+    def _fit(
+        self,
+        X: list[str],
+        codes: NDArray[np.int64],
+        weights: NDArray[np.float64],
+        validation: Any,  # noqa: ARG002
+    ) -> None:
         vectorizer = self._vectorizer()
         terms = vectorizer.fit_transform(X)  # (N, V)
-        model = logistic_regression(self.C, self.max_iter, self.class_weights_).fit(terms, codes)
+        model = logistic_regression(self.C, self.max_iter).fit(terms, codes, weights)
         self.vocabulary_ = vectorizer.get_feature_names_out().tolist()
         self.idf_ = vectorizer.idf_
         self.coef_, self.intercept_ = model.coef_, model.intercept_

@@ -112,13 +112,17 @@ class Trainer:
 
         yield from torch.split(torch.randperm(n, generator=self._order), self.settings.batch_size)
 
-    def step(self, vectors: "Tensor", targets: "Tensor") -> float:
-        """One step on a batch: vectors (B, D), codes (B,). Returns the batch's weighted mean loss."""
+    def step(self, vectors: "Tensor", targets: "Tensor", weights: "Tensor | None" = None) -> float:
+        """One step on a batch: vectors (B, D), codes (B,), row weights (B,), by default those of the classes.
+
+        Returns the batch's weighted mean loss.
+        """
         import torch
         from torch.nn.functional import cross_entropy
 
         logits = self._forward(vectors, training=True)  # (B, K)
-        loss = cross_entropy(logits, targets, weight=self.weights)
+        weights = self.weights[targets] if weights is None else weights
+        loss = (weights * cross_entropy(logits, targets, reduction="none")).sum() / weights.sum()
         gradients = torch.autograd.grad(loss, self.parameters)
         with torch.no_grad():
             self._update(self._clipped(gradients))

@@ -9,17 +9,23 @@ from numpy.typing import NDArray
 ClassWeight = Literal["balanced"] | Mapping[Any, float] | None
 
 
-def class_weights(class_weight: ClassWeight, classes: NDArray[Any], codes: NDArray[np.int64]) -> NDArray[np.float64]:
+def class_weights(
+    class_weight: ClassWeight,
+    classes: NDArray[Any],
+    codes: NDArray[np.int64],
+    sample_weight: NDArray[np.float64] | None = None,
+) -> NDArray[np.float64]:
     """Weights (K,) in the order of `classes`.
 
     Parameters
     ----------
     class_weight : "balanced", None, or mapping of label to weight
         `balanced` is N / (K n_k), as scikit-learn's `compute_class_weight`: rare classes count as much as
-        frequent ones. None is 1 for all. A mapping must name every class.
+        frequent ones; a row counts as often as its weight says. None is 1 for all. A mapping must name every class.
     classes : array (K,)
     codes : int array (N,)
         Positions in `classes`.
+    sample_weight : float array (N,), optional
 
     Raises
     ------
@@ -31,8 +37,8 @@ def class_weights(class_weight: ClassWeight, classes: NDArray[Any], codes: NDArr
     if isinstance(class_weight, str):
         if class_weight != "balanced":
             raise ValueError(f"class_weight is {class_weight!r}; choose 'balanced', None, or a mapping.")
-        counts = np.bincount(codes, minlength=len(classes))
-        return np.asarray(len(codes) / (len(classes) * counts))
+        counts = np.bincount(codes, weights=sample_weight, minlength=len(classes))
+        return np.asarray(counts.sum() / (len(classes) * counts))
     labels = classes.tolist()
     unknown, lacking = [k for k in class_weight if k not in labels], [k for k in labels if k not in class_weight]
     if unknown or lacking:

@@ -150,9 +150,9 @@ def test_the_number_of_threads_changes_no_bit_and_comes_back(make_rows: MakeRows
 def test_training_runs_on_one_thread(make_rows: MakeRows, monkeypatch: pytest.MonkeyPatch) -> None:
     seen, step, before = set(), Trainer.step, torch.get_num_threads()
 
-    def watched(self: Trainer, vectors: torch.Tensor, targets: torch.Tensor) -> float:
+    def watched(self: Trainer, *batch: torch.Tensor) -> float:
         seen.add(torch.get_num_threads())
-        return step(self, vectors, targets)
+        return step(self, *batch)
 
     monkeypatch.setattr(Trainer, "step", watched)
     try:

@@ -60,7 +60,7 @@ def test_two_classes_share_what_one_sigmoid_has(make_rows: MakeRows) -> None:
 def test_the_gradient_is_the_slope_of_the_objective(make_rows: MakeRows) -> None:
     X, y = make_rows(50, classes=3)
     w, rng = np.array([0.5, 1.0, 4.0]), np.random.default_rng(0)
-    evaluate, theta = _objective(X, y, w, 0.3), rng.normal(size=12)
+    evaluate, theta = _objective(X, y, w[y] / w[y].sum(), 3, 0.3), rng.normal(size=12)
     loss, gradient = evaluate(theta)
     W, b = theta.reshape(3, 4)[:, :3], theta.reshape(3, 4)[:, 3]
     assert loss == pytest.approx(objective(W, b, X, y, w, 0.3), rel=LOSS_TOLERANCE)
