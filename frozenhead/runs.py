@@ -133,7 +133,7 @@ class Run:
         """
         if not (folder / "run.json").exists():
             raise RunNotFound(f"{folder} is not a run. Make one first: frozenhead embed DATA --out {folder}")
-        info = _read_json(folder / "run.json", "frozenhead embed --overwrite")
+        info = read_json(folder / "run.json", "frozenhead embed --overwrite")
         _check_content(info, RUN_FORMAT, _RUN_KEYS, folder / "run.json", "frozenhead embed --overwrite")
         return cls(folder, info)
 
@@ -164,7 +164,7 @@ class Run:
             if path.suffix != ".json" or path.name.startswith("."):
                 continue
             try:
-                record = _read_json(path, _EMBED_AGAIN)
+                record = read_json(path, _EMBED_AGAIN)
                 _check_content(record, FEATURE_FORMAT, _FEATURE_KEYS, path, _EMBED_AGAIN)
             except RunDamaged:
                 if damaged == "raise":
@@ -274,7 +274,7 @@ def reading(path: Path, again: str) -> Iterator[Path]:
         raise RunDamaged(f"{path} is damaged ({error}). Run `{again}` again.") from error
 
 
-def _read_json(path: Path, again: str) -> dict[str, Any]:
+def read_json(path: Path, again: str) -> dict[str, Any]:
     with reading(path, again):
         content = json.loads(path.read_bytes())
         if not isinstance(content, dict):

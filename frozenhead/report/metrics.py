@@ -42,8 +42,10 @@ def score_block(
     probabilities: NDArray[np.float64],
     classes: Sequence[str],
     weights: Mapping[str, float],
+    *,
+    predicted: Sequence[str] | NDArray[Any] | None = None,
 ) -> dict[str, Any] | None:
-    """Score predictions; the predicted class is the one of the largest probability, the first of equals.
+    """Score predictions.
 
     Parameters
     ----------
@@ -55,6 +57,8 @@ def score_block(
         Every class, in order.
     weights : mapping of str to float
         Weight of each class in `weighted_log_loss` = sum_i w_{y_i} l_i / sum_i w_{y_i}.
+    predicted : sequence of str, length n, optional
+        Predicted labels; default the ones of the largest probabilities, the first of equals.
 
     Returns
     -------
@@ -74,8 +78,8 @@ def score_block(
     if len(true) == 0:
         return None
     K = len(classes)
-    predicted = probabilities.argmax(axis=1)  # (n,)
-    confusion = np.bincount(K * true + predicted, minlength=K * K).reshape(K, K)  # (K, K)
+    chosen = probabilities.argmax(axis=1) if predicted is None else _positions(predicted, classes)  # (n,)
+    confusion = np.bincount(K * true + chosen, minlength=K * K).reshape(K, K)  # (K, K)
     precision, recall, f1, support = _per_class(confusion)
     losses = _row_losses(probabilities, true)  # (n,)
     row_weights = np.array([weights[name] for name in classes])[true]  # (n,)
