@@ -16,7 +16,7 @@ from frozenhead.commands.search import SCORES as SCORED
 from frozenhead.commands.voice import Advance
 from frozenhead.files import write_json
 from frozenhead.heads import Head
-from frozenhead.heads.many import fit_many
+from frozenhead.heads.fitting import fit_many
 from frozenhead.report.metrics import score_block
 
 FORMAT = 1

@@ -18,7 +18,7 @@ from frozenhead.commands.vectors import run_vectors, run_views
 from frozenhead.commands.voice import Silence, Voice
 from frozenhead.errors import DataError, RunNotFound, UsageError
 from frozenhead.heads import DenseHead, Head, SoftmaxHead
-from frozenhead.heads.many import estimate_seconds, fit_many
+from frozenhead.heads.fitting import estimate_seconds, fit_many
 from frozenhead.heads.registry import nearest
 from frozenhead.runs import TEXT_FEATURE, Run
 

@@ -17,7 +17,7 @@ from frozenhead.commands.voice import Advance
 from frozenhead.errors import DataError
 from frozenhead.files import write_file, write_json
 from frozenhead.heads import Head
-from frozenhead.heads.many import fit_many
+from frozenhead.heads.fitting import fit_many
 from frozenhead.labels import shown
 from frozenhead.report.metrics import score_block
 from frozenhead.runs import parquet_bytes

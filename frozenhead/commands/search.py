@@ -19,7 +19,7 @@ from frozenhead.commands.voice import Advance
 from frozenhead.errors import FrozenheadError
 from frozenhead.files import make_folder, write_json
 from frozenhead.heads import Head
-from frozenhead.heads.many import FittedHead, fit_many
+from frozenhead.heads.fitting import FittedHead, fit_many
 from frozenhead.report.metrics import score_block
 from frozenhead.runs import Run, read_json
 
