@@ -20,8 +20,9 @@ EXPORTS = {
         "special_tokens", "token_counts",
     ],
     "frozenhead.heads": [
-        "HEADS", "DenseHead", "Head", "LogisticHead", "MajorityHead", "SoftmaxHead", "TfidfHead", "Trainer",
-        "TrainingSettings", "head_options", "load_head", "make_head", "save_head",
+        "HEADS", "DenseHead", "Head", "LogisticHead", "MajorityHead", "Outcome", "SoftmaxHead", "Task", "TfidfHead",
+        "Trainer", "TrainingSettings", "estimated_seconds", "head_options", "load_head", "make_head", "save_head",
+        "train_heads",
     ],
     "frozenhead.corpus": [
         "Columns", "Corpus", "CorpusOptions", "Format", "Table", "check_format", "column_values", "docstring_corpus",

@@ -2,13 +2,16 @@
 
 from frozenhead.heads.base import Head
 from frozenhead.heads.dense import DenseHead
+from frozenhead.heads.learner import Outcome, Task
 from frozenhead.heads.logistic import LogisticHead
 from frozenhead.heads.majority import MajorityHead
+from frozenhead.heads.many import estimated_seconds, train_heads
 from frozenhead.heads.registry import HEADS, head_options, make_head
 from frozenhead.heads.saving import load_head, save_head
+from frozenhead.heads.settings import TrainingSettings
 from frozenhead.heads.softmax import SoftmaxHead
 from frozenhead.heads.tfidf import TfidfHead
-from frozenhead.heads.training import Trainer, TrainingSettings
+from frozenhead.heads.training import Trainer
 
 __all__ = [
     "HEADS",
@@ -16,12 +19,16 @@ __all__ = [
     "Head",
     "LogisticHead",
     "MajorityHead",
+    "Outcome",
     "SoftmaxHead",
+    "Task",
     "TfidfHead",
     "Trainer",
     "TrainingSettings",
+    "estimated_seconds",
     "head_options",
     "load_head",
     "make_head",
     "save_head",
+    "train_heads",
 ]

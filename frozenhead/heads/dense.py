@@ -1,55 +1,77 @@
-"""The reference's head: one hidden layer with dropout, trained on a class-weighted loss, the best epoch kept."""
+"""Multilayer perceptrons on fixed vectors; the reference's head is the default.
 
-from collections.abc import Mapping
+One hidden layer with dropout, trained on a class-weighted loss, the best epoch kept.
+"""
+
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from frozenhead.heads.base import BLOCK, Head, softmax
-from frozenhead.heads.threads import one_thread
-from frozenhead.heads.training import Trainer, TrainingSettings
+from frozenhead.heads.learner import Task
+from frozenhead.heads.many import train_heads
+from frozenhead.heads.network import scores
+from frozenhead.heads.settings import Activation, Loss, Schedule, TrainingSettings
 from frozenhead.heads.weighting import ClassWeight
 
 
 class DenseHead(Head):
-    """Linear, ReLU, dropout, linear, softmax; weighted cross-entropy; AdamW.
+    """Hidden layers with dropout, softmax; weighted cross-entropy or focal loss; AdamW.
 
     Parameters
     ----------
-    hidden : int
-        Units of the hidden layer.
-    dropout : float
-        Share of hidden units dropped in training, in [0, 1).
-    lr : float
-        Learning rate.
-    epochs : int
-    batch_size : int
+    hidden : int or sequence of int, default 512
+        Units of each hidden layer, the first one first; an int is one layer, `()` none.
+    activation : "relu", "gelu" or "tanh", default "relu"
+        Of the hidden units.
+    dropout : float in [0, 1), default 0.1
+        Share of the units of each hidden layer dropped in training.
+    lr : float, default 1e-3
+        Learning rate, the highest of the schedule.
+    epochs : int, default 10
+        Passes over the rows.
+    batch_size : int, default 32
         Rows per step.
-    weight_decay : float
-        Decoupled weight decay.
-    eps, beta1, beta2 : float
+    weight_decay : float, default 0
+        Decoupled decay of weights and biases per step, times lr.
+    eps, beta1, beta2 : float, default 1e-6, 0.9, 0.999
         Of AdamW; the defaults are those of the reference, not torch's.
-    clip_norm : float
-        Longest gradient.
-    class_weight : "balanced", None, or mapping of label to weight
-    random_state : int
+    clip_norm : float, default 1
+        Longest gradient; longer ones are scaled to it.
+    schedule : "constant", "linear" or "cosine", default "constant"
+        Whether lr stays or falls to 0 over all steps.
+    warmup : float in [0, 1), default 0
+        Share of all steps in which lr first rises.
+    patience : int, default 0
+        Epochs in a row without a lower validation loss after which training stops; 0 is never. Without validation
+        rows nothing stops.
+    loss : "cross_entropy" or "focal", default "cross_entropy"
+    focal_gamma : float, default 2
+        Of the focal loss: the larger, the less a row counts that is already right.
+    label_smoothing : float in [0, 1), default 0
+        Share of each row's target that is spread over all classes.
+    class_weight : "balanced", None, or mapping of label to weight, default "balanced"
+    random_state : int, default 0
         Seed of weights, order and dropout.
 
     Attributes
     ----------
     coefs_ : list of float32 arrays
-        W1 (D, hidden) and W2 (hidden, K).
+        W1 (D, units), W2, ... up to (units, K).
     intercepts_ : list of float32 arrays
-        b1 (hidden,) and b2 (K,).
+        b1 (units,), b2, ... up to (K,).
     history_, best_epoch_, classes_, class_weights_
         See `Head`. With validation rows the epoch with the lowest validation loss is kept, without them the last.
+        The validation loss is the weighted cross-entropy, whichever loss is trained on.
     """
 
     def __init__(
         self,
         *,
-        hidden: int = 512,
+        hidden: int | Sequence[int] = 512,
+        activation: Activation = "relu",
         dropout: float = 0.1,
         lr: float = 1e-3,
         epochs: int = 10,
@@ -59,10 +81,17 @@ class DenseHead(Head):
         beta1: float = 0.9,
         beta2: float = 0.999,
         clip_norm: float = 1.0,
+        schedule: Schedule = "constant",
+        warmup: float = 0.0,
+        patience: int = 0,
+        loss: Loss = "cross_entropy",
+        focal_gamma: float = 2.0,
+        label_smoothing: float = 0.0,
         class_weight: ClassWeight = "balanced",
         random_state: int = 0,
     ) -> None:
-        self.hidden = hidden
+        self.hidden = tuple(hidden) if isinstance(hidden, list) else hidden  # JSON makes lists of tuples
+        self.activation = activation
         self.dropout = dropout
         self.lr = lr
         self.epochs = epochs
@@ -72,6 +101,12 @@ class DenseHead(Head):
         self.beta1 = beta1
         self.beta2 = beta2
         self.clip_norm = clip_norm
+        self.schedule = schedule
+        self.warmup = warmup
+        self.patience = patience
+        self.loss = loss
+        self.focal_gamma = focal_gamma
+        self.label_smoothing = label_smoothing
         self.class_weight = class_weight
         self.random_state = random_state
 
@@ -87,65 +122,33 @@ class DenseHead(Head):
         weights: NDArray[np.float64],
         validation: tuple[NDArray[np.float32], NDArray[np.int64]] | None,
     ) -> None:
-        trainer = Trainer(
-            dim=X.shape[1], n_classes=len(self.classes_), weights=self.class_weights_, settings=self.settings()
+        counts = weights / self.class_weights_[codes]
+        task = Task(
+            settings=self.settings(),
+            class_weights=self.class_weights_,
+            row_weights=None if (counts == 1).all() else counts,
         )
-        with one_thread():
-            self._train(trainer, X, codes, weights.astype(np.float32), validation)
+        (outcome,) = train_heads(X, codes, [task], n_classes=len(self.classes_), validation=validation)
+        if outcome.error:
+            raise ValueError(outcome.error)
+        self.history_, self.best_epoch_ = outcome.history, outcome.best_epoch
+        self._keep(outcome.parameters)
 
-    def _train(
-        self,
-        trainer: Trainer,
-        X: NDArray[np.float32],
-        codes: NDArray[np.int64],
-        weights: NDArray[np.float32],
-        validation: tuple[NDArray[np.float32], NDArray[np.int64]] | None,
-    ) -> None:
-        import torch
-
-        held = None if validation is None else (_tensor(validation[0]), torch.from_numpy(validation[1]))
-        lowest, best = np.inf, trainer.snapshot()
-        for epoch in range(1, self.epochs + 1):
-            losses = [
-                trainer.step(*(torch.from_numpy(part[rows]) for part in (X, codes, weights)))  # copies of 32 rows
-                for rows in (batch.numpy() for batch in trainer.batches(len(codes)))
-            ]
-            val_loss = None if held is None else trainer.evaluate(*held)
-            finite = all(bool(p.isfinite().all()) for p in trainer.parameters)
-            if not (finite and np.isfinite([*losses, val_loss or 0.0]).all()):
-                raise ValueError(f"The loss is no longer finite in epoch {epoch}; lower lr (now {self.lr}).")
-            self.history_.append({"epoch": epoch, "train_loss": float(np.mean(losses)), "val_loss": val_loss})
-            if val_loss is None or val_loss < lowest:
-                lowest = np.inf if val_loss is None else val_loss
-                best, self.best_epoch_ = trainer.snapshot(), epoch
-        self._keep(best)
-
-    def _keep(self, parameters: list[NDArray[np.float32]]) -> None:
-        first, first_bias, second, second_bias = parameters
-        self.coefs_ = [first, second]
-        self.intercepts_ = [first_bias, second_bias]
+    def _keep(self, parameters: Sequence[NDArray[np.float32]]) -> None:
+        self.coefs_, self.intercepts_ = list(parameters[::2]), list(parameters[1::2])
 
     def _probabilities(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
-        (first, second), (first_bias, second_bias) = self.coefs_, self.intercepts_
-        blocks = []
-        for i in range(0, len(X), BLOCK):
-            hidden = np.maximum(X[i : i + BLOCK] @ first + first_bias, 0)  # (BLOCK, hidden)
-            blocks.append(softmax(hidden @ second + second_bias))
+        parameters = [part for layer in zip(self.coefs_, self.intercepts_, strict=True) for part in layer]
+        blocks = [softmax(scores(X[i : i + BLOCK], parameters, self.activation)) for i in range(0, len(X), BLOCK)]
         return np.concatenate(blocks)  # (N, K)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """`w1`, `b1`, `w2`, `b2`."""
-        names = ("w1", "w2"), ("b1", "b2")
-        return dict(zip(names[0], self.coefs_, strict=True)) | dict(zip(names[1], self.intercepts_, strict=True))
+        """`w1`, `b1`, `w2`, `b2`, ..., a pair for each layer."""
+        layers = enumerate(zip(self.coefs_, self.intercepts_, strict=True), start=1)
+        return {f"{letter}{i}": part for i, layer in layers for letter, part in zip("wb", layer, strict=True)}
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Take back what `arrays` gave."""
-        self._keep([arrays[name] for name in ("w1", "b1", "w2", "b2")])
+        layers = len(self.settings().layers) + 1
+        self._keep([arrays[f"{letter}{i}"] for i in range(1, layers + 1) for letter in "wb"])
         self.n_features_in_ = self.coefs_[0].shape[0]
-
-
-def _tensor(X: NDArray[np.float32]) -> Any:
-    """A tensor that shares memory with X; a read-only map is copied, since torch has no read-only tensors."""
-    import torch
-
-    return torch.from_numpy(X if X.flags.writeable else X.copy())

@@ -1,82 +1,139 @@
-"""Training a dense head, step by step: the network, the weighted loss, the optimiser.
+"""Training dense heads: one step by step, or a stack of them epoch by epoch.
 
-    hidden = relu(x W1 + b1) ;  dropped = dropout(hidden) ;  z = dropped W2 + b2
-    minimise  sum_i w_{y_i} CE(y_i, z_i) / sum_i w_{y_i}   over each batch
-
-The optimiser is Adam with decoupled weight decay (Loshchilov and Hutter 2019) in the form and with the defaults
-of the AdamW that transformers once had: eps is added to sqrt(v) before bias correction, not after it as in torch.
-
-torch is imported when a `Trainer` is made. Nothing here touches the global random state.
+Nothing here touches the global random state. torch is imported when training begins.
 """
 
-import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from frozenhead.heads.feeding import Feed
+from frozenhead.heads.learner import Held, Learner, Task
+from frozenhead.heads.losses import validation_loss
+from frozenhead.heads.network import rounded
+from frozenhead.heads.settings import TrainingSettings
+from frozenhead.heads.stack import Stack
+
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
+BLOCK = 1024
+"""Validation rows scored at a time, about."""
 
-@dataclass(frozen=True, kw_only=True)
-class TrainingSettings:
-    """How a dense head is trained. The defaults are the reference's.
+
+class Stopped(Exception):
+    """Training was told to stop."""
+
+
+class Together:
+    """Learners of one shape that train as one stack, on the calling thread.
 
     Parameters
     ----------
-    hidden : int
-        Units of the hidden layer.
-    dropout : float in [0, 1)
-        Share of hidden units set to 0 in training.
-    lr : float
-        Learning rate.
-    beta1, beta2, eps : float
-        AdamW's averages and the term that keeps its denominator from 0.
-    weight_decay : float
-        Decoupled decay of the weight matrices and biases per step, times lr.
-    epochs : int
-    batch_size : int
-        Rows per step.
-    clip_norm : float
-        Longest gradient, all parameters together; longer ones are scaled to it.
-    seed : int
-        Decides the initial weights, the order of rows and the dropout masks.
+    learners : list of Learner
+        Begun, and equally far.
+    X : float matrix (N, D)
+    codes : int array (N,)
     """
 
-    hidden: int = 512
-    dropout: float = 0.1
-    lr: float = 1e-3
-    beta1: float = 0.9
-    beta2: float = 0.999
-    eps: float = 1e-6
-    weight_decay: float = 0.0
-    epochs: int = 10
-    batch_size: int = 32
-    clip_norm: float = 1.0
-    seed: int = 0
+    def __init__(self, learners: Sequence[Learner], X: NDArray[Any], codes: NDArray[np.int64]) -> None:
+        self.learners, self.X, self.codes = learners, X, codes
+        self.stack = stacked(learners)
+        full, last = learners[0].widths
+        self.steps, self.size = learners[0].steps, learners[0].task.settings.batch_size
+        self.last = Feed(learners, last, 1)
+        self.feed = self.last if self.steps == 1 else Feed(learners, full, self.steps - 1)
 
-    def __post_init__(self) -> None:
-        for name in ("hidden", "epochs", "batch_size"):
-            if not _is_whole(getattr(self, name)) or getattr(self, name) < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, got {getattr(self, name)!r}.")
-        for name in ("lr", "eps", "clip_norm"):
-            if not _is_number(getattr(self, name)) or not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be above 0 and finite, got {getattr(self, name)!r}.")
-        for name in ("dropout", "beta1", "beta2"):
-            if not _is_number(getattr(self, name)) or not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 0 and below 1, got {getattr(self, name)!r}.")
-        if not _is_number(self.weight_decay) or self.weight_decay < 0:
-            raise ValueError(f"weight_decay must be at least 0 and finite, got {self.weight_decay!r}.")
-        if not _is_whole(self.seed) or self.seed < 0:
-            raise ValueError(f"The seed must be a whole number of at least 0, got {self.seed!r}.")
+    def epoch(self, stop: Callable[[], bool]) -> None:
+        """Train and judge one epoch. Raises `Stopped` when `stop` says so, between two steps."""
+        begun = time.perf_counter()
+        losses = [np.concatenate(parts) for parts in zip(*self._trained(stop), strict=True)]
+        judged = zip(self.learners, self.stack.state[0], losses, self._judged(stop), strict=True)
+        for learner, parameters, train, val in judged:
+            learner.end_epoch(parameters, train, val)
+            learner.seconds += (time.perf_counter() - begun) / len(self.learners)
+
+    def _trained(self, stop: Callable[[], bool]) -> Iterator[list[NDArray[np.float32]]]:
+        """Train an epoch, some steps at a time; yields the losses of these steps of each head."""
+        epoch = self.learners[0].epoch
+        orders = [learner.streams.order(learner.n) for learner in self.learners]
+        matrices = [
+            learner.task.views[epoch % len(learner.task.views)] if learner.task.views else self.X
+            for learner in self.learners
+        ]
+        at = 0
+        while at < self.steps:
+            feed = self.last if at + 1 == self.steps else self.feed
+            count = 1 if feed is self.last else min(feed.steps, self.steps - 1 - at)
+            parts = [order[at * self.size : (at + count) * self.size] for order in orders]
+            feed.fill(matrices, self.codes, parts, count)
+            for i in range(count):
+                if stop():
+                    raise Stopped
+                self.step(feed, i, epoch * self.steps + at + i + 1)
+            yield [feed.losses(head, count).numpy() for head in range(len(self.learners))]
+            at += count
+
+    def timed_epoch(self) -> float:
+        """About the seconds of an epoch: some steps and one pass over the validation rows. Changes the parameters."""
+        begun = time.perf_counter()
+        losses = next(self._trained(lambda: False))
+        middle = time.perf_counter()
+        self._judged(lambda: False)
+        return (middle - begun) / len(losses[0]) * self.steps + time.perf_counter() - middle
+
+    def step(self, feed: Feed, i: int, number: int) -> None:
+        """The i-th step that was prepared, the `number`-th from 1 of all epochs."""
+        rates = [s.rate(number, self.steps * s.epochs) for s in self.stack.settings]
+        self.stack.step(feed.batches[i], number, rates, feed.scores[:, i])
+
+    def _judged(self, stop: Callable[[], bool]) -> list[NDArray[np.float64] | None]:
+        """The losses of the validation batches of each head."""
+        found: list[NDArray[np.float64] | None] = [None] * len(self.learners)
+        sets = {id(learner.held): learner.held for learner in self.learners}
+        for held in sets.values():
+            heads = [h for h, learner in enumerate(self.learners) if learner.held is held]
+            if held is not None:
+                for h, losses in zip(heads, self._held_losses(held, heads, stop), strict=True):
+                    found[h] = losses
+        return found
+
+    def _held_losses(self, held: Held, heads: Sequence[int], stop: Callable[[], bool]) -> list[NDArray[np.float64]]:
+        import torch
+
+        X, codes = held
+        parts: list[list[NDArray[np.float64]]] = [[] for _ in heads]
+        rows = max(1, BLOCK // self.size) * self.size  # whole batches
+        for i in range(0, len(codes), rows):
+            if stop():
+                raise Stopped
+            block = codes[i : i + rows]
+            x = torch.zeros(len(block), rounded(X.shape[1]))
+            x.numpy()[:, : X.shape[1]] = X[i : i + rows]
+            for h, mine in zip(heads, parts, strict=True):
+                w = self.learners[h].task.class_weights
+                mine.append(validation_loss(self.stack.scores(h, x), block, w, self.size))
+        return [np.concatenate(mine) for mine in parts]
+
+
+def stacked(learners: Sequence[Learner]) -> Stack:
+    """A stack of learners, whose states become parts of the stack's."""
+    import torch
+
+    for learner in learners:
+        learner.begin()
+    state = torch.stack([learner.state for learner in learners if learner.state is not None], dim=1)
+    for head, learner in enumerate(learners):
+        learner.state = state[:, head]
+    settings = [learner.task.settings for learner in learners]
+    return Stack(learners[0].network, settings, [learner.streams.share for learner in learners], state)
 
 
 class Trainer:
-    """One dense head in training: its parameters, its optimiser's state, its random streams.
+    """One dense head in training, step by step, on batches that the caller makes: as `train_heads` would train it.
 
     Parameters
     ----------
@@ -85,121 +142,51 @@ class Trainer:
     weights : float array (K,)
         Class weights of the loss.
     settings : TrainingSettings
-
-    Attributes
-    ----------
-    parameters : list of float32 tensors
-        W1 (D, hidden), b1 (hidden,), W2 (hidden, K), b2 (K,).
+        The schedule must be constant, since nobody knows how many steps will come.
     """
 
     def __init__(self, *, dim: int, n_classes: int, weights: NDArray[np.float64], settings: TrainingSettings) -> None:
-        import torch
-
+        if settings.schedule != "constant" or settings.warmup:
+            raise ValueError(f"A Trainer has no last step; schedule {settings.schedule!r} with warmup needs one.")
         self.settings = settings
-        self.weights = torch.as_tensor(weights, dtype=torch.float32)
-        # Three streams, so that the order of rows does not depend on the size of the network.
-        streams = np.random.SeedSequence(settings.seed).generate_state(3, np.uint64)
-        start, self._order, self._dropout = (torch.Generator().manual_seed(int(s) >> 1) for s in streams)
-        self.parameters = initial_parameters(dim, settings.hidden, n_classes, start)
-        self._means = [torch.zeros_like(p) for p in self.parameters]
-        self._squares = [torch.zeros_like(p) for p in self.parameters]
-        self._counts = [torch.zeros(()) for _ in self.parameters]  # torch counts the steps here
+        task = Task(settings=settings, class_weights=np.asarray(weights, np.float64))
+        self._learner = Learner.of(0, task, np.empty((settings.batch_size, dim), np.float32), n_classes, None)
+        self._stack = stacked([self._learner])
+        self._feeds: dict[int, Feed] = {}
         self._steps = 0
 
     def batches(self, n: int) -> Iterator["Tensor"]:
         """Row numbers of each batch of one epoch, in a new order each time; the last batch may be short."""
         import torch
 
-        yield from torch.split(torch.randperm(n, generator=self._order), self.settings.batch_size)
+        yield from torch.split(self._learner.streams.order(n), self.settings.batch_size)
 
-    def step(self, vectors: "Tensor", targets: "Tensor", weights: "Tensor | None" = None) -> float:
-        """One step on a batch: vectors (B, D), codes (B,), row weights (B,), by default those of the classes.
-
-        Returns the batch's weighted mean loss.
-        """
+    def step(self, vectors: "Tensor", targets: "Tensor") -> float:
+        """One step on a batch: vectors (B, D), codes (B,). Returns the batch's loss, before the step."""
         import torch
-        from torch.nn.functional import cross_entropy
 
-        logits = self._forward(vectors, training=True)  # (B, K)
-        weights = self.weights[targets] if weights is None else weights
-        loss = (weights * cross_entropy(logits, targets, reduction="none")).sum() / weights.sum()
-        gradients = torch.autograd.grad(loss, self.parameters)
+        size, self._steps = len(targets), self._steps + 1
+        if size not in self._feeds:
+            self._feeds[size] = Feed([self._learner], rounded(size), 1)
+        feed = self._feeds[size]
         with torch.no_grad():
-            self._update(self._clipped(gradients))
-        return float(loss.detach())
+            feed.fill_vectors(0, vectors)
+            feed.fill_targets(0, targets.numpy()[None], None)
+            feed.draw(0, 1)
+            self._stack.step(feed.batches[0], self._steps, [self.settings.lr], feed.scores[:, 0])
+            return float(feed.losses(0, 1))
 
     def evaluate(self, vectors: "Tensor", targets: "Tensor") -> float:
-        """Mean over batches, rows in order, of each batch's weighted mean loss: the reference's validation loss."""
+        """Mean over batches, rows in order, of each batch's weighted mean cross-entropy."""
         import torch
-        from torch.nn.functional import cross_entropy
 
-        size = self.settings.batch_size
+        x = torch.zeros(len(targets), self._learner.network.padded[0])
+        x[:, : vectors.shape[1]] = vectors
         with torch.no_grad():
-            logits = self._forward(vectors, training=False)  # (n, K)
-            losses = [
-                float(cross_entropy(z, y, weight=self.weights))
-                for z, y in zip(torch.split(logits, size), torch.split(targets, size), strict=True)
-            ]
-        return math.fsum(losses) / len(losses)
+            z = self._stack.scores(0, x)
+        w, size = self._learner.task.class_weights, self.settings.batch_size
+        return float(validation_loss(z, targets.numpy(), w, size).mean())
 
     def snapshot(self) -> list[NDArray[np.float32]]:
-        """A copy of the parameters as arrays: W1, b1, W2, b2."""
-        return [parameter.detach().numpy().copy() for parameter in self.parameters]
-
-    def _forward(self, vectors: "Tensor", *, training: bool) -> "Tensor":
-        import torch
-
-        first, first_bias, second, second_bias = self.parameters
-        hidden = torch.addmm(first_bias, vectors, first).relu()  # (B, hidden)
-        if training and self.settings.dropout:
-            keep = 1 - self.settings.dropout
-            mask = (torch.rand(hidden.shape, generator=self._dropout) < keep) / keep  # (B, hidden)
-            hidden = hidden * mask
-        return torch.addmm(second_bias, hidden, second)  # (B, K)
-
-    def _clipped(self, gradients: Sequence["Tensor"]) -> Sequence["Tensor"]:
-        """The gradients, scaled together to a norm of at most `clip_norm`, as torch's `clip_grad_norm_` does."""
-        from torch.nn.utils import get_total_norm
-
-        scale = self.settings.clip_norm / (float(get_total_norm(gradients)) + 1e-6)
-        return [gradient.mul_(scale) for gradient in gradients] if scale < 1 else gradients
-
-    def _update(self, gradients: Sequence["Tensor"]) -> None:
-        """One step of AdamW.
-
-        torch's eps is added after bias correction, so eps / sqrt(1 - beta2^t) there is eps before it. Its decay comes
-        before the step, the reference's after. The class `torch.optim.AdamW` would take 1.5 s to import its compiler.
-        """
-        from torch.optim.adamw import adamw
-
-        s = self.settings
-        self._steps += 1
-        adamw(
-            self.parameters, list(gradients), self._means, self._squares, [], self._counts,
-            fused=True, amsgrad=False, maximize=False, lr=s.lr, beta1=s.beta1, beta2=s.beta2, weight_decay=0.0,
-            eps=s.eps / math.sqrt(1 - s.beta2**self._steps),
-        )  # fmt: skip
-        if s.weight_decay:
-            for parameter in self.parameters:
-                parameter.mul_(1 - s.lr * s.weight_decay)
-
-
-def initial_parameters(dim: int, hidden: int, n_classes: int, generator: "torch.Generator") -> list["Tensor"]:
-    """W1, b1, W2, b2 drawn as torch's `Linear` draws them: uniform in +-1/sqrt(inputs)."""
-    import torch
-
-    parameters = []
-    for inputs, outputs in ((dim, hidden), (hidden, n_classes)):
-        bound = 1 / math.sqrt(inputs)
-        for shape in ((inputs, outputs), (outputs,)):
-            drawn = torch.rand(shape, generator=generator) * (2 * bound) - bound
-            parameters.append(drawn.requires_grad_())
-    return parameters
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float | np.integer | np.floating) and math.isfinite(value)
+        """A copy of the parameters as arrays: W1, b1, W2, b2, ..."""
+        return self._learner.network.unpacked(self._stack.state[0, 0])
