@@ -20,8 +20,10 @@ EXPORTS = {
         "special_tokens", "token_counts",
     ],
     "frozenhead.heads": [
-        "HEADS", "DenseHead", "Head", "LogisticHead", "MajorityHead", "SoftmaxHead", "TfidfHead", "Trainer",
-        "TrainingSettings", "head_options", "load_head", "make_head", "save_head",
+        "HEADS", "CentroidHead", "DenseHead", "Head", "KnnHead", "LogisticHead", "MajorityHead", "RidgeHead",
+        "ShuffledHead", "SoftmaxHead", "SvmHead", "TfidfHead", "Threshold", "ThresholdRule", "Trainer",
+        "TrainingSettings", "choose_threshold", "fit_temperature", "head_options", "load_head", "make_head",
+        "save_head",
     ],
     "frozenhead.corpus": [
         "Columns", "Corpus", "CorpusOptions", "Format", "Table", "check_format", "column_values", "docstring_corpus",

@@ -1,13 +1,14 @@
 """scikit-learn's LogisticRegression on fixed vectors: the baseline everybody knows."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from frozenhead.heads.base import Head
+from frozenhead.heads.base import Head, in_blocks
+from frozenhead.heads.options import check_word
 from frozenhead.heads.weighting import ClassWeight
 
 
@@ -16,10 +17,16 @@ class LogisticHead(Head):
 
     Parameters
     ----------
-    C : float
-        Inverse strength of the penalty, as in scikit-learn.
-    max_iter : int
+    C : float, default 1.0
+        Inverse strength of the penalty, against a sum over rows, as in scikit-learn.
+    max_iter : int, default 2000
         Most L-BFGS iterations.
+    tol : float, default 1e-4
+        Stop when no component of the gradient is larger.
+    precision : {"float32", "float64"}, default "float32"
+        What the solver computes in. In float32 the vectors are not copied, and two ways to the same optimum, such as
+        a row of weight 2 and the row given twice, may differ by 1e-4 of a probability: no `tol` is finer than the
+        sums. float64 copies the vectors at twice their size.
     class_weight : "balanced", None, or mapping of label to weight
 
     Attributes
@@ -30,9 +37,19 @@ class LogisticHead(Head):
         See `Head`.
     """
 
-    def __init__(self, *, C: float = 1.0, max_iter: int = 2000, class_weight: ClassWeight = "balanced") -> None:
+    def __init__(
+        self,
+        *,
+        C: float = 1.0,
+        max_iter: int = 2000,
+        tol: float = 1e-4,
+        precision: Literal["float32", "float64"] = "float32",
+        class_weight: ClassWeight = "balanced",
+    ) -> None:
         self.C = C
         self.max_iter = max_iter
+        self.tol = tol
+        self.precision = precision
         self.class_weight = class_weight
 
     def _fit(
@@ -42,12 +59,17 @@ class LogisticHead(Head):
         weights: NDArray[np.float64],
         validation: Any,  # noqa: ARG002
     ) -> None:
-        model = logistic_regression(self.C, self.max_iter).fit(X, codes, weights)
+        check_word("precision", self.precision, ("float32", "float64"))
+        model = LogisticRegression(C=self.C, max_iter=self.max_iter, tol=self.tol)
+        model.fit(X.astype(self.precision, copy=False), codes, weights)
         self.coef_, self.intercept_ = model.coef_, model.intercept_
         self.n_iter_ = int(model.n_iter_.max())
 
     def _probabilities(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
-        return logistic_probabilities(self.coef_, self.intercept_, X)
+        return in_blocks(logistic_model(self.coef_, self.intercept_).predict_proba, X).astype(np.float64, copy=False)
+
+    def _logits(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
+        return two_columns(in_blocks(logistic_model(self.coef_, self.intercept_).decision_function, X))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """`coef` and `intercept`."""
@@ -59,15 +81,16 @@ class LogisticHead(Head):
         self.n_features_in_ = self.coef_.shape[1]
 
 
-def logistic_regression(C: float, max_iter: int) -> LogisticRegression:
-    """An unfitted LogisticRegression."""
-    return LogisticRegression(C=C, max_iter=max_iter)
-
-
-def logistic_probabilities(coef: NDArray[Any], intercept: NDArray[Any], X: Any) -> NDArray[np.float64]:
-    """scikit-learn's own prediction from bare coefficients: (N, D) -> (N, K)."""
+def logistic_model(coef: NDArray[Any], intercept: NDArray[Any]) -> LogisticRegression:
+    """scikit-learn's own predictor made of bare coefficients (K, D) or (1, D)."""
     model = LogisticRegression()
     model.coef_, model.intercept_ = coef, intercept
     model.classes_ = np.arange(max(2, len(coef)))
     model.n_features_in_ = coef.shape[1]
-    return np.asarray(model.predict_proba(X), np.float64)
+    return model
+
+
+def two_columns(scores: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Logits (N, K) of what `decision_function` gives, which for two classes is the second's (N,)."""
+    logits = scores.astype(np.float64)
+    return logits if logits.ndim == 2 else np.stack([-logits / 2, logits / 2], axis=1)
