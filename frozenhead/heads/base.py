@@ -4,15 +4,13 @@
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from numbers import Number
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from frozenhead.heads.calibration import (
     Threshold,
@@ -24,6 +22,7 @@ from frozenhead.heads.calibration import (
     mean_log_loss,
 )
 from frozenhead.heads.options import nearest
+from frozenhead.heads.targets import checked_labels, refuse_mixed_types
 from frozenhead.heads.weighting import ClassWeight, class_weights
 from frozenhead.labels import natural_order
 
@@ -242,39 +241,6 @@ class Head(ClassifierMixin, BaseEstimator, ABC):
         if unseen:
             raise ValueError(f"The validation labels {', '.join(unseen[:5])} do not occur in y.")
         return inputs, np.array([known[label] for label in labels], np.int64)
-
-
-def checked_labels(y: ArrayLike, n: int) -> NDArray[Any]:
-    """Labels (N,) for n > 0 inputs. Raises `ValueError` for another number of them, or for what is no label."""
-    labels: NDArray[Any] = column_or_1d(y, warn=True)
-    if len(labels) != n or n == 0:
-        raise ValueError(f"X has {n} rows and y {len(labels)} labels; expected as many, and at least one.")
-    check_classification_targets(labels)
-    return labels
-
-
-def refuse_mixed_types(y: ArrayLike) -> None:
-    """Raise `ValueError` for labels of several types: arrays would make 1 and "1", or True and 1, one label."""
-    dtype = getattr(y, "dtype", None)
-    if not isinstance(y, Iterable) or (isinstance(dtype, np.dtype) and dtype.kind != "O"):
-        return
-    labels = list(y)
-    first = {kind: i for i, kind in reversed(list(enumerate(map(type, labels))))}  # where each type comes first
-    kinds: dict[str, int] = {}
-    for kind, i in first.items():
-        kinds.setdefault(_kind_of(kind), i)
-    if len(kinds) > 1:
-        found = ", ".join(f"{labels[i]!r} ({kind}) in row {i}" for kind, i in list(kinds.items())[:3])
-        raise ValueError(f"y mixes labels of several types: {found}. Make them all of one.")
-
-
-def _kind_of(kind: type) -> str:
-    """Types whose labels may stand side by side have one name: Python's and numpy's numbers, say."""
-    if issubclass(kind, bool | np.bool_):
-        return "bool"
-    if issubclass(kind, str):
-        return "str"
-    return "number" if issubclass(kind, Number) else kind.__name__
 
 
 def _weighted(

@@ -50,7 +50,7 @@ class CentroidHead(MarginHead):
         intercept = np.zeros(len(means)) if self.metric == "cosine" else -np.square(means).sum(axis=1) / 2
         return means, intercept
 
-    def _ready(self, X: NDArray[Any]) -> NDArray[Any]:
+    def _ready(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
         return unit_rows(X) if self.metric == "cosine" else X
 
 

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from frozenhead.heads.base import Head, in_blocks
+from frozenhead.heads.base import Head, softmax
+from frozenhead.heads.linear import linear_logits
 from frozenhead.heads.options import check_word
 from frozenhead.heads.weighting import ClassWeight
 
@@ -66,10 +67,10 @@ class LogisticHead(Head):
         self.n_iter_ = int(model.n_iter_.max())
 
     def _probabilities(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
-        return in_blocks(logistic_model(self.coef_, self.intercept_).predict_proba, X).astype(np.float64, copy=False)
+        return softmax(self._logits(X))
 
     def _logits(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
-        return two_columns(in_blocks(logistic_model(self.coef_, self.intercept_).decision_function, X))
+        return linear_logits(X, self.coef_, self.intercept_)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """`coef` and `intercept`."""
@@ -79,18 +80,3 @@ class LogisticHead(Head):
         """Take back what `arrays` gave."""
         self.coef_, self.intercept_ = arrays["coef"], arrays["intercept"]
         self.n_features_in_ = self.coef_.shape[1]
-
-
-def logistic_model(coef: NDArray[Any], intercept: NDArray[Any]) -> LogisticRegression:
-    """scikit-learn's own predictor made of bare coefficients (K, D) or (1, D)."""
-    model = LogisticRegression()
-    model.coef_, model.intercept_ = coef, intercept
-    model.classes_ = np.arange(max(2, len(coef)))
-    model.n_features_in_ = coef.shape[1]
-    return model
-
-
-def two_columns(scores: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """Logits (N, K) of what `decision_function` gives, which for two classes is the second's (N,)."""
-    logits = scores.astype(np.float64)
-    return logits if logits.ndim == 2 else np.stack([-logits / 2, logits / 2], axis=1)

@@ -2,7 +2,7 @@
 
 With validation rows it is fitted on those. Without, on training rows held out: a fifth at a time, by a model that has
 not seen them. A row's fifth is decided by its content, so copies of a row stay together, and a row of weight 2 is the
-same as the row given twice.
+same as the row given twice. Where a class has no two different rows, it is fitted on what the model has seen.
 """
 
 import zlib
@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from frozenhead.heads.base import Head, in_blocks, softmax
+from frozenhead.heads.base import Head, softmax
 from frozenhead.heads.calibration import fit_temperature
+from frozenhead.heads.linear import linear_logits
 
 FOLDS = 5
 
@@ -38,7 +39,7 @@ class MarginHead(Head):
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         """Coefficients (K, D) and intercepts (K,), or (1, D) and (1,). Rows of weight 0 are to be passed over."""
 
-    def _ready(self, X: NDArray[Any]) -> NDArray[Any]:
+    def _ready(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
         """A block of rows as the scores take them."""
         return X
 
@@ -49,21 +50,22 @@ class MarginHead(Head):
         weights: NDArray[np.float64],
         validation: tuple[NDArray[np.float32], NDArray[np.int64]] | None,
     ) -> None:
+        unseen = None if validation is not None else self._scores_of_the_unseen(X, codes, weights)
         self.coef_, self.intercept_ = self._learn(X, codes, weights)
-        if validation is not None:
-            self.scale_ = fit_temperature(self._scores(validation[0], self.coef_, self.intercept_), validation[1])
-            return
-        # A calibrated probability is of the rows as they are; class weights are for learning.
+        # A probability is of the rows as they are: class weights are for learning.
         counts = weights / self.class_weights_[codes]
-        self.scale_ = fit_temperature(self._scores_of_the_unseen(X, codes, weights), codes, counts)
+        if validation is not None:
+            X, codes, counts = validation[0], validation[1], np.ones(len(validation[1]))
+        scores = self._scores(X, self.coef_, self.intercept_) if unseen is None else unseen
+        self.scale_ = fit_temperature(scores, codes, counts)
 
     def _scores_of_the_unseen(
         self, X: NDArray[np.float32], codes: NDArray[np.int64], weights: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """Scores (N, K) of each row by a model that has not seen it; by the one model where a class is one row."""
+    ) -> NDArray[np.float64] | None:
+        """Scores (N, K) of each row by a model that has not seen it; None if a class has no two different rows."""
         folds = folds_by_content(X, codes)
         if folds is None:
-            return self._scores(X, self.coef_, self.intercept_)
+            return None
         scores = np.empty((len(X), len(self.classes_)))
         for fold in np.unique(folds):
             held = folds == fold
@@ -72,10 +74,8 @@ class MarginHead(Head):
         return scores
 
     def _scores(self, X: NDArray[np.float32], coef: NDArray[Any], intercept: NDArray[Any]) -> NDArray[np.float64]:
-        """Scores (N, K) in float64, a block of rows at a time."""
-        columns = coef.T.astype(np.float64)  # (D, K) or (D, 1)
-        scores = in_blocks(lambda block: self._ready(block.astype(np.float64)) @ columns, X) + intercept
-        return np.hstack([-scores / 2, scores / 2]) if scores.shape[1] == 1 else scores
+        """Scores (N, K)."""
+        return linear_logits(X, coef, intercept, ready=self._ready)
 
     def _logits(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
         return self._scores(X, self.coef_, self.intercept_) / self.scale_

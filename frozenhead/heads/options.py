@@ -9,8 +9,8 @@ import numpy as np
 
 def nearest(wrong: object, right: Iterable[object]) -> str:
     """` (did you mean 'x'?)` for the right name most like the wrong one, or nothing."""
-    names = {str(name): name for name in right}
-    close = difflib.get_close_matches(str(wrong), list(names), n=1)
+    names = {str(name).casefold(): name for name in right}
+    close = difflib.get_close_matches(str(wrong).casefold(), list(names), n=1)
     return f" (did you mean {names[close[0]]!r}?)" if close else ""
 
 

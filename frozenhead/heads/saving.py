@@ -78,7 +78,7 @@ def load_head(folder: Path) -> Head:
     """
     description = read_description(folder)
     kind = description.get("head")
-    if kind not in HEADS:  # a name is looked up in our own list and nowhere else
+    if not isinstance(kind, str) or kind not in HEADS:  # a name is looked up in our own list and nowhere else
         raise HeadNotFound(
             f"{folder / DESCRIPTION} is of a head {kind!r}{nearest(kind, HEADS)}, which this frozenhead does not have. "
             f"It has {', '.join(HEADS)}. Run `frozenhead fit` again, or use the frozenhead that wrote it."

@@ -30,6 +30,8 @@ class SvmHead(MarginHead):
     ----------
     coef_ : float64 array (K, D), or (1, D) for two classes
     intercept_ : float64 array (K,) or (1,)
+    n_iter_ : int
+        Newton steps of the class that took most.
     scale_ : float
         The temperature of the scores: see `frozenhead.heads.margin`.
     classes_, class_weights_
@@ -53,4 +55,5 @@ class SvmHead(MarginHead):
         self, X: NDArray[np.float32], codes: NDArray[np.int64], weights: NDArray[np.float64]
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         model = LinearSVC(C=self.C, max_iter=self.max_iter, tol=self.tol, dual=False).fit(X, codes, weights)
+        self.n_iter_ = int(np.max(model.n_iter_))
         return model.coef_, model.intercept_

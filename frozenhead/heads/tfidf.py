@@ -8,9 +8,10 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from frozenhead.heads.base import Head, checked_labels
-from frozenhead.heads.logistic import logistic_model, two_columns
+from frozenhead.heads.base import Head, softmax
+from frozenhead.heads.linear import two_columns
 from frozenhead.heads.options import check_whole
+from frozenhead.heads.targets import checked_labels
 from frozenhead.heads.weighting import ClassWeight
 
 
@@ -85,10 +86,10 @@ class TfidfHead(Head):
         self._index()
 
     def _probabilities(self, X: list[str]) -> NDArray[np.float64]:
-        return np.asarray(self._model.predict_proba(self._vectorizer.transform(X)))
+        return softmax(self._logits(X))
 
     def _logits(self, X: list[str]) -> NDArray[np.float64]:
-        return two_columns(self._model.decision_function(self._vectorizer.transform(X)))
+        return two_columns(self._vectorizer.transform(X) @ self.coef_.T + self.intercept_)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """`coef`, `intercept`, `idf`, and `vocabulary`: the terms in UTF-8, a line each, as uint8."""
@@ -106,7 +107,6 @@ class TfidfHead(Head):
         """Make what prediction computes with from the learned arrays."""
         self._vectorizer = TfidfVectorizer(ngram_range=(1, self.ngrams), sublinear_tf=True, vocabulary=self.vocabulary_)
         self._vectorizer.idf_ = self.idf_
-        self._model = logistic_model(self.coef_, self.intercept_)
 
     def _checked_inputs(self, X: Any, y: ArrayLike) -> tuple[list[str], NDArray[Any]]:
         texts = self._checked(X)
