@@ -20,9 +20,7 @@ EXPORTS = {
         "special_tokens", "token_counts",
     ],
     "frozenhead.heads": [
-        "HEADS", "DenseHead", "Head", "LogisticHead", "MajorityHead", "Outcome", "SoftmaxHead", "Task", "TfidfHead",
-        "Trainer", "TrainingSettings", "estimated_seconds", "head_options", "load_head", "make_head", "save_head",
-        "train_heads",
+        "HEADS", "CentroidHead", "DenseHead", "FittedHead", "Head", "KnnHead", "LogisticHead", "MajorityHead", "RidgeHead", "ShuffledHead", "SoftmaxHead", "SvmHead", "TfidfHead", "Threshold", "ThresholdRule", "Trainer", "TrainingSettings", "estimate_seconds", "fit_many", "head_options", "load_head", "make_head", "save_head",
     ],
     "frozenhead.corpus": [
         "Columns", "Corpus", "CorpusOptions", "Format", "Table", "check_format", "column_values", "docstring_corpus",

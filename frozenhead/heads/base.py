@@ -4,15 +4,25 @@
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from frozenhead.heads.calibration import (
+    Threshold,
+    ThresholdBy,
+    ThresholdRule,
+    choose_threshold,
+    fit_temperature,
+    log_softmax,
+    mean_log_loss,
+)
+from frozenhead.heads.options import nearest
+from frozenhead.heads.targets import checked_labels, refuse_mixed_types
 from frozenhead.heads.weighting import ClassWeight, class_weights
 from frozenhead.labels import natural_order
 
@@ -36,6 +46,10 @@ class Head(ClassifierMixin, BaseEstimator, ABC):
         One entry per epoch: `epoch`, `train_loss`, `val_loss`. Empty for heads without epochs.
     best_epoch_ : int or None
         The epoch that was kept.
+    temperature_ : float
+        What `calibrate` divides the logits by; 1.0 until then.
+    threshold_ : Threshold or None
+        What `set_threshold` chose; None until then.
     """
 
     takes: ClassVar[Literal["vectors", "texts"]] = "vectors"
@@ -59,9 +73,10 @@ class Head(ClassifierMixin, BaseEstimator, ABC):
         Raises
         ------
         ValueError
-            Fewer than two classes, a row that is not finite, weights that are negative or all 0, a validation label
-            that y lacks, or a wrong option.
+            Fewer than two classes, labels of mixed types, a row that is not finite, weights that are negative or all
+            0, a validation label that y lacks, or a wrong option.
         """
+        refuse_mixed_types(y)
         inputs, labels = self._checked_inputs(X, y)
         inputs, labels, counts = _weighted(inputs, labels, sample_weight)
         self.classes_, codes = encode_labels(labels)
@@ -70,21 +85,112 @@ class Head(ClassifierMixin, BaseEstimator, ABC):
         self.class_weights_ = class_weights(self.class_weight, self.classes_, codes, counts)
         self.history_: list[dict[str, Any]] = []
         self.best_epoch_: int | None = None
+        self.temperature_: float = 1.0
+        self.threshold_: Threshold | None = None
         held = None if validation is None else self._checked_validation(*validation)
         self._fit(inputs, codes, counts * self.class_weights_[codes], held)
         return self
 
-    def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """Probabilities (N, K), columns in the order of `classes_`; each row sums to 1."""
+    def calibrate(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Set `temperature_` to what gives these rows the lowest log loss; rows that training saw would flatter it.
+
+        The most probable label stays what it was, and the rows' log loss never rises. A threshold chosen before is
+        forgotten, since the probabilities it was chosen on are gone.
+
+        Parameters
+        ----------
+        X : as `fit` takes it
+        y : array (N,)
+        sample_weight : float array (N,), optional
+            How often each row counts.
+
+        Raises
+        ------
+        ValueError
+            As `fit`.
+        """
         check_is_fitted(self)
-        probabilities = self._probabilities(self._checked(X))
-        _refuse_infinite(probabilities, "the probabilities; the values in X are too large for this head")
-        return probabilities
+        inputs, codes = self._checked_validation(X, y)
+        weights = _checked_weights(sample_weight, codes)
+        logits = self._logits(inputs)
+        best = fit_temperature(logits, codes, weights)
+        # Without an error among the rows, the aim is not their log loss itself: see `fit_temperature`.
+        lower = mean_log_loss(logits / best, codes, weights) <= mean_log_loss(logits, codes, weights)
+        self.temperature_, self.threshold_ = (best if lower else 1.0), None
+        return self
+
+    def set_threshold(
+        self,
+        X: Any,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        by: ThresholdBy = "f1",
+        floor: float | None = None,
+        costs: Sequence[float] | None = None,
+        positive: Any = None,
+    ) -> Self:
+        """Set `threshold_`, by which `predict` tells two classes apart from then on. Calibrate first, if at all.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As `calibrate` takes them.
+        by : {"f1", "precision", "recall", "costs"}
+        floor : float in (0, 1]
+            The precision or recall that must be reached.
+        costs : (float, float)
+            Of a false positive and of a false negative.
+        positive : label, optional
+            Default: the second of `classes_`.
+
+        Raises
+        ------
+        ValueError
+            More than two classes, no such label, a wrong rule (see `ThresholdRule`), or a floor that no threshold
+            reaches.
+        """
+        check_is_fitted(self)
+        rule = ThresholdRule(by=by, floor=floor, costs=costs)
+        labels = self.classes_.tolist()
+        if len(labels) != 2:
+            raise ValueError(f"A threshold tells two classes apart; this head has {len(labels)}.")
+        if positive is None:
+            positive = labels[1]
+        if positive not in labels:
+            raise ValueError(f"positive is {positive!r}{nearest(positive, labels)}; the classes are {labels}.")
+        code = labels.index(positive)
+        inputs, codes = self._checked_validation(X, y)
+        weights = _checked_weights(sample_weight, codes)
+        value = choose_threshold(self._calibrated(inputs)[:, code], codes == code, rule, weights)
+        self.threshold_ = Threshold(positive=labels[code], value=value, rule=str(rule))
+        return self
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """Probabilities (N, K) at `temperature_`, columns in the order of `classes_`; each row sums to 1."""
+        check_is_fitted(self)
+        return self._calibrated(self._checked(X))
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """The most probable label of each row: array (N,)."""
-        probabilities = self.predict_proba(X)
-        return np.asarray(self.classes_[probabilities.argmax(axis=1)])
+        """Labels (N,): the most probable ones; with a threshold, the positive one iff its probability reaches it."""
+        return self.decide(self.predict_proba(X))
+
+    def decide(self, probabilities: NDArray[np.float64]) -> NDArray[Any]:
+        """What `predict` makes of probabilities (N, K) that `predict_proba` gave: labels (N,)."""
+        chosen = probabilities.argmax(axis=1)
+        if self.threshold_ is not None:
+            positive = self.classes_.tolist().index(self.threshold_.positive)
+            chosen = np.where(probabilities[:, positive] >= self.threshold_.value, positive, 1 - positive)
+        return np.asarray(self.classes_[chosen])
+
+    def _calibrated(self, inputs: Any) -> NDArray[np.float64]:
+        """`predict_proba` of checked inputs."""
+        if self.temperature_ == 1:
+            probabilities = self._probabilities(inputs)
+        else:
+            probabilities = np.exp(log_softmax(self._logits(inputs) / self.temperature_))
+        _refuse_infinite(probabilities, "the probabilities; the values in X are too large for this head")
+        return probabilities
 
     @abstractmethod
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -106,7 +212,12 @@ class Head(ClassifierMixin, BaseEstimator, ABC):
 
     @abstractmethod
     def _probabilities(self, X: Any) -> NDArray[np.float64]:
-        """Probabilities (N, K) of checked inputs."""
+        """Probabilities (N, K) of checked inputs, at temperature 1."""
+
+    def _logits(self, X: Any) -> NDArray[np.float64]:
+        """Numbers (N, K) whose softmax are the probabilities at temperature 1; a probability of 0 is -inf."""
+        with np.errstate(divide="ignore"):
+            return np.log(self._probabilities(X))
 
     def _checked_inputs(self, X: Any, y: ArrayLike) -> tuple[Any, NDArray[Any]]:
         """Inputs and labels of `fit`, validated."""
@@ -122,6 +233,7 @@ class Head(ClassifierMixin, BaseEstimator, ABC):
 
     def _checked_validation(self, X: Any, y: ArrayLike) -> tuple[Any, NDArray[np.int64]]:
         """Validation inputs, and the codes of labels that `fit` has seen."""
+        refuse_mixed_types(y)
         inputs = self._checked(X)
         known = {label: code for code, label in enumerate(self.classes_.tolist())}
         labels = checked_labels(y, len(inputs)).tolist()
@@ -131,27 +243,24 @@ class Head(ClassifierMixin, BaseEstimator, ABC):
         return inputs, np.array([known[label] for label in labels], np.int64)
 
 
-def checked_labels(y: ArrayLike, n: int) -> NDArray[Any]:
-    """Labels (N,) for n > 0 inputs. Raises `ValueError` for another number of them, or for what is no label."""
-    labels: NDArray[Any] = column_or_1d(y, warn=True)
-    if len(labels) != n or n == 0:
-        raise ValueError(f"X has {n} rows and y {len(labels)} labels; expected as many, and at least one.")
-    check_classification_targets(labels)
-    return labels
-
-
 def _weighted(
     inputs: Any, labels: NDArray[Any], sample_weight: ArrayLike | None
 ) -> tuple[Any, NDArray[Any], NDArray[np.float64]]:
     """Inputs, labels and weights (N,) of the rows that count: none is copied unless a weight is 0."""
-    weights: NDArray[np.float64] = _check_sample_weight(
-        sample_weight, labels, dtype=np.float64, ensure_non_negative=True, allow_all_zero_weights=False
-    )
+    weights = _checked_weights(sample_weight, labels)
     counting = np.flatnonzero(weights)
     if len(counting) == len(weights):
         return inputs, labels, weights
     kept = [inputs[i] for i in counting] if isinstance(inputs, list) else inputs[counting]
     return kept, labels[counting], weights[counting]
+
+
+def _checked_weights(sample_weight: ArrayLike | None, rows: NDArray[Any]) -> NDArray[np.float64]:
+    """Weights (N,) of rows (N,), 1 by default. Raises `ValueError` for negative ones, or for nothing but 0."""
+    weights: NDArray[np.float64] = _check_sample_weight(
+        sample_weight, rows, dtype=np.float64, ensure_non_negative=True, allow_all_zero_weights=False
+    )
+    return weights
 
 
 def _refuse_infinite(values: NDArray[np.floating[Any]], what: str) -> None:
@@ -170,6 +279,11 @@ def encode_labels(y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
         rank = np.array([position[label] for label in labels], np.int64)
         return classes[np.argsort(rank)], rank[codes]
     return classes, codes.astype(np.int64)
+
+
+def in_blocks(function: Callable[[Any], NDArray[Any]], X: NDArray[Any]) -> NDArray[Any]:
+    """`function` of BLOCK rows of X at a time, joined: what it makes of its input is never larger than a block."""
+    return np.concatenate([function(X[i : i + BLOCK]) for i in range(0, len(X), BLOCK)])
 
 
 def softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:

@@ -1,13 +1,15 @@
 """scikit-learn's LogisticRegression on fixed vectors: the baseline everybody knows."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from frozenhead.heads.base import Head
+from frozenhead.heads.base import Head, softmax
+from frozenhead.heads.linear import linear_logits
+from frozenhead.heads.options import check_word
 from frozenhead.heads.weighting import ClassWeight
 
 
@@ -16,10 +18,16 @@ class LogisticHead(Head):
 
     Parameters
     ----------
-    C : float
-        Inverse strength of the penalty, as in scikit-learn.
-    max_iter : int
+    C : float, default 1.0
+        Inverse strength of the penalty, against a sum over rows, as in scikit-learn.
+    max_iter : int, default 2000
         Most L-BFGS iterations.
+    tol : float, default 1e-4
+        Stop when no component of the gradient is larger.
+    precision : {"float32", "float64"}, default "float32"
+        What the solver computes in. In float32 the vectors are not copied, and two ways to the same optimum, such as
+        a row of weight 2 and the row given twice, may differ by 1e-4 of a probability: no `tol` is finer than the
+        sums. float64 copies the vectors at twice their size.
     class_weight : "balanced", None, or mapping of label to weight
 
     Attributes
@@ -30,9 +38,19 @@ class LogisticHead(Head):
         See `Head`.
     """
 
-    def __init__(self, *, C: float = 1.0, max_iter: int = 2000, class_weight: ClassWeight = "balanced") -> None:
+    def __init__(
+        self,
+        *,
+        C: float = 1.0,
+        max_iter: int = 2000,
+        tol: float = 1e-4,
+        precision: Literal["float32", "float64"] = "float32",
+        class_weight: ClassWeight = "balanced",
+    ) -> None:
         self.C = C
         self.max_iter = max_iter
+        self.tol = tol
+        self.precision = precision
         self.class_weight = class_weight
 
     def _fit(
@@ -42,12 +60,17 @@ class LogisticHead(Head):
         weights: NDArray[np.float64],
         validation: Any,  # noqa: ARG002
     ) -> None:
-        model = logistic_regression(self.C, self.max_iter).fit(X, codes, weights)
+        check_word("precision", self.precision, ("float32", "float64"))
+        model = LogisticRegression(C=self.C, max_iter=self.max_iter, tol=self.tol)
+        model.fit(X.astype(self.precision, copy=False), codes, weights)
         self.coef_, self.intercept_ = model.coef_, model.intercept_
         self.n_iter_ = int(model.n_iter_.max())
 
     def _probabilities(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
-        return logistic_probabilities(self.coef_, self.intercept_, X)
+        return softmax(self._logits(X))
+
+    def _logits(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
+        return linear_logits(X, self.coef_, self.intercept_)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """`coef` and `intercept`."""
@@ -57,17 +80,3 @@ class LogisticHead(Head):
         """Take back what `arrays` gave."""
         self.coef_, self.intercept_ = arrays["coef"], arrays["intercept"]
         self.n_features_in_ = self.coef_.shape[1]
-
-
-def logistic_regression(C: float, max_iter: int) -> LogisticRegression:
-    """An unfitted LogisticRegression."""
-    return LogisticRegression(C=C, max_iter=max_iter)
-
-
-def logistic_probabilities(coef: NDArray[Any], intercept: NDArray[Any], X: Any) -> NDArray[np.float64]:
-    """scikit-learn's own prediction from bare coefficients: (N, D) -> (N, K)."""
-    model = LogisticRegression()
-    model.coef_, model.intercept_ = coef, intercept
-    model.classes_ = np.arange(max(2, len(coef)))
-    model.n_features_in_ = coef.shape[1]
-    return np.asarray(model.predict_proba(X), np.float64)

@@ -5,8 +5,10 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import _num_samples
 
-from frozenhead.heads.base import Head, checked_labels
+from frozenhead.heads.base import Head
+from frozenhead.heads.targets import checked_labels
 
 
 class MajorityHead(Head):
@@ -32,7 +34,7 @@ class MajorityHead(Head):
         self.shares_ = shares / shares.sum()
 
     def _probabilities(self, X: Any) -> NDArray[np.float64]:
-        return np.tile(self.shares_, (len(X), 1))
+        return np.tile(self.shares_, (_num_samples(X), 1))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """`shares`."""
@@ -43,12 +45,13 @@ class MajorityHead(Head):
         self.shares_ = arrays["shares"]
 
     def _checked_inputs(self, X: Any, y: ArrayLike) -> tuple[Any, NDArray[Any]]:
-        return X, checked_labels(y, len(X))
+        return X, checked_labels(y, _num_samples(X))
 
     def _checked(self, X: Any) -> Any:
         return X
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
         tags.no_validation, tags.classifier_tags.poor_score = True, True
         return tags

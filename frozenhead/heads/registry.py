@@ -1,24 +1,36 @@
 """The heads by the names that commands use."""
 
-import difflib
 import inspect
 from collections.abc import Mapping
 from typing import Any
 
 from frozenhead.heads.base import Head
+from frozenhead.heads.centroid import CentroidHead
 from frozenhead.heads.dense import DenseHead
+from frozenhead.heads.knn import KnnHead
 from frozenhead.heads.logistic import LogisticHead
 from frozenhead.heads.majority import MajorityHead
+from frozenhead.heads.options import nearest
+from frozenhead.heads.ridge import RidgeHead
+from frozenhead.heads.shuffled import ShuffledHead
 from frozenhead.heads.softmax import SoftmaxHead
+from frozenhead.heads.svm import SvmHead
 from frozenhead.heads.tfidf import TfidfHead
 from frozenhead.heads.weighting import ClassWeight
+
+__all__ = ["HEADS", "head_options", "make_head", "nearest"]
 
 HEADS: dict[str, type[Head]] = {
     "dense": DenseHead,
     "softmax": SoftmaxHead,
     "logreg": LogisticHead,
+    "svm": SvmHead,
+    "ridge": RidgeHead,
+    "centroid": CentroidHead,
+    "knn": KnnHead,
     "tfidf": TfidfHead,
     "majority": MajorityHead,
+    "shuffled": ShuffledHead,
 }
 
 
@@ -48,9 +60,3 @@ def make_head(name: str, *, class_weight: ClassWeight, seed: int, options: Mappi
     names = set(kind().get_params())
     shared = {"class_weight": class_weight, "random_state": seed}
     return kind(**options, **{k: v for k, v in shared.items() if k in names})
-
-
-def nearest(wrong: str, right: Mapping[str, Any]) -> str:
-    """` (did you mean 'x'?)` for the right name most like the wrong one, or nothing."""
-    close = difflib.get_close_matches(wrong, list(right), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,12 +1,14 @@
 """A head as arrays and JSON, and back. No pickle is written, and none is read.
 
-head.json             kind, parameters, classes, whatever facts the caller puts beside them, and both files' digests
+head.json             kind, parameters, classes, temperature, threshold, whatever facts the caller puts beside them, and
+                      both files' digests
 weights.safetensors   the learned arrays
 """
 
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,11 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from frozenhead.errors import FormatRefused, RunDamaged
+from frozenhead.errors import FormatRefused, HeadNotFound, RunDamaged
 from frozenhead.files import canonical_json, write_file, write_json
 from frozenhead.heads.base import Head
+from frozenhead.heads.calibration import Threshold
+from frozenhead.heads.options import is_number, nearest
 from frozenhead.heads.registry import HEADS
 
 HEAD_FORMAT = 1
@@ -49,6 +53,8 @@ def save_head(head: Head, folder: Path, *, facts: dict[str, Any] | None = None) 
         "params": {k: _plain(head, v) for k, v in head.get_params().items()},
         "class_weights": head.class_weights_.tolist(),
         "best_epoch": head.best_epoch_,
+        "temperature": head.temperature_,
+        "threshold": None if head.threshold_ is None else asdict(head.threshold_),
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
     }
     if taken := own.keys() & (facts or {}).keys():
@@ -64,28 +70,62 @@ def load_head(folder: Path) -> Head:
     Raises
     ------
     RunDamaged
-        A file is missing or is not what was written.
+        A file is missing or is not what was written; it is named.
+    HeadNotFound
+        A kind of head that this version does not have.
     FormatRefused
         Written by another version of the format.
     """
     description = read_description(folder)
+    kind = description.get("head")
+    if not isinstance(kind, str) or kind not in HEADS:  # a name is looked up in our own list and nowhere else
+        raise HeadNotFound(
+            f"{folder / DESCRIPTION} is of a head {kind!r}{nearest(kind, HEADS)}, which this frozenhead does not have. "
+            f"It has {', '.join(HEADS)}. Run `frozenhead fit` again, or use the frozenhead that wrote it."
+        )
     try:
-        params = dict(description["params"])
-        if isinstance(params.get("class_weight"), dict):  # JSON made its keys strings; a mapping names every class
-            params["class_weight"] = dict(zip(description["classes"], description["class_weights"], strict=True))
-        head = HEADS[description["head"]](**params)
-        labels = description["classes"]
-        # numpy's own strings drop a trailing NUL; objects keep every label as it is
-        head.classes_ = np.array(labels, object if all(isinstance(label, str) for label in labels) else None)
-        head.class_weights_ = np.array(description["class_weights"], np.float64)
-        head.best_epoch_, head.history_ = description["best_epoch"], []
+        head = _described(description)
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunDamaged(
+            f"{folder / DESCRIPTION} describes no head ({error!r}). Run `frozenhead fit` again."
+        ) from error
+    try:
         weights = (folder / WEIGHTS).read_bytes()
         if hashlib.sha256(weights).hexdigest() != description["weights_sha256"]:
-            raise ValueError(f"{WEIGHTS} is not the one that {DESCRIPTION} describes")
+            raise ValueError(f"it is not the one that {DESCRIPTION} describes")
         head.restore(load(weights))
-    except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
-        raise RunDamaged(f"The head in {folder} cannot be rebuilt ({error}). Run `frozenhead fit` again.") from error
+        _try_out(head)
+    except (OSError, LookupError, TypeError, ValueError, SafetensorError) as error:
+        raise RunDamaged(f"{folder / WEIGHTS} cannot be used ({error}). Run `frozenhead fit` again.") from error
     return head
+
+
+def _described(description: Mapping[str, Any]) -> Head:
+    """The head that a description speaks of, its learned arrays still missing."""
+    labels = description["classes"]
+    params = dict(description["params"])
+    if isinstance(params.get("class_weight"), dict):  # JSON made its keys strings; a mapping names every class
+        params["class_weight"] = dict(zip(labels, description["class_weights"], strict=True))
+    head = HEADS[description["head"]](**params)
+    # numpy's own strings drop a trailing NUL; objects keep every label as it is
+    head.classes_ = np.array(labels, object if all(isinstance(label, str) for label in labels) else None)
+    head.class_weights_ = np.array(description["class_weights"], np.float64)
+    head.best_epoch_, head.history_ = description["best_epoch"], []
+    head.temperature_, threshold = description["temperature"], description["threshold"]
+    if not (is_number(head.temperature_) and head.temperature_ > 0):
+        raise ValueError(f"temperature {head.temperature_!r}")
+    head.threshold_ = None if threshold is None else Threshold(**threshold)
+    if head.threshold_ and (len(labels) != 2 or head.threshold_.positive not in labels):
+        raise ValueError(f"a threshold for {head.threshold_.positive!r} among the classes {labels[:5]}")
+    return head
+
+
+def _try_out(head: Head) -> None:
+    """Predict one empty row: arrays of other shapes or classes, and numbers that are not finite, show there."""
+    empty = np.zeros((1, head.n_features_in_), np.float32) if head.takes == "vectors" else [""]
+    shape = head.predict_proba(empty).shape
+    if shape != (1, len(head.classes_)):
+        raise ValueError(f"its probabilities are {shape[1]}, the classes {len(head.classes_)}")
 
 
 def read_description(folder: Path) -> dict[str, Any]:

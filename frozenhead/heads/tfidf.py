@@ -5,10 +5,13 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer, TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
 
-from frozenhead.heads.base import Head, checked_labels
-from frozenhead.heads.logistic import logistic_probabilities, logistic_regression
+from frozenhead.heads.base import Head, softmax
+from frozenhead.heads.linear import two_columns
+from frozenhead.heads.options import check_whole
+from frozenhead.heads.targets import checked_labels
 from frozenhead.heads.weighting import ClassWeight
 
 
@@ -17,14 +20,16 @@ class TfidfHead(Head):
 
     Parameters
     ----------
-    ngrams : int
+    ngrams : int, default 2
         Longest run of words that is a term.
-    min_df : int
-        Texts a term must stand in.
-    C : float
-        Inverse strength of the penalty.
-    max_iter : int
+    min_df : int, default 1
+        Texts a term must stand in; with sample weights, their sum.
+    C : float, default 10.0
+        Inverse strength of the penalty, against a sum over rows.
+    max_iter : int, default 2000
         Most L-BFGS iterations.
+    tol : float, default 1e-4
+        Stop when no component of the gradient is larger.
     class_weight : "balanced", None, or mapping of label to weight
 
     Attributes
@@ -44,12 +49,14 @@ class TfidfHead(Head):
         min_df: int = 1,
         C: float = 10.0,
         max_iter: int = 2000,
+        tol: float = 1e-4,
         class_weight: ClassWeight = "balanced",
     ) -> None:
         self.ngrams = ngrams
         self.min_df = min_df
         self.C = C
         self.max_iter = max_iter
+        self.tol = tol
         self.class_weight = class_weight
 
     def _fit(
@@ -59,17 +66,30 @@ class TfidfHead(Head):
         weights: NDArray[np.float64],
         validation: Any,  # noqa: ARG002
     ) -> None:
-        vectorizer = self._vectorizer()
-        terms = vectorizer.fit_transform(X)  # (N, V)
-        model = logistic_regression(self.C, self.max_iter).fit(terms, codes, weights)
-        self.vocabulary_ = vectorizer.get_feature_names_out().tolist()
-        self.idf_ = vectorizer.idf_
+        check_whole("ngrams", self.ngrams)
+        check_whole("min_df", self.min_df)
+        counter = CountVectorizer(ngram_range=(1, self.ngrams), dtype=np.float64)
+        counts = counter.fit_transform(X)  # (N, V)
+        rows = weights / self.class_weights_[codes]  # a term is as frequent as the rows it stands in count
+        texts = rows @ (counts > 0)  # (V,)
+        kept = texts >= self.min_df * (1 - 1e-9)  # the quotient may lack a last digit
+        if not kept.any():
+            raise ValueError(f"No term stands in {self.min_df} texts; lower min_df.")
+        self.vocabulary_ = counter.get_feature_names_out()[kept].tolist()
+        self.idf_ = np.log((1 + rows.sum()) / (1 + texts[kept])) + 1  # scikit-learn's, with weights
+        weighting = TfidfTransformer(sublinear_tf=True)
+        weighting.idf_ = self.idf_
+        terms = weighting.transform(counts[:, kept], copy=False)
+        model = LogisticRegression(C=self.C, max_iter=self.max_iter, tol=self.tol).fit(terms, codes, weights)
         self.coef_, self.intercept_ = model.coef_, model.intercept_
         self.n_iter_ = int(model.n_iter_.max())
-        self._fitted_vectorizer = vectorizer
+        self._index()
 
     def _probabilities(self, X: list[str]) -> NDArray[np.float64]:
-        return logistic_probabilities(self.coef_, self.intercept_, self._fitted_vectorizer.transform(X))
+        return softmax(self._logits(X))
+
+    def _logits(self, X: list[str]) -> NDArray[np.float64]:
+        return two_columns(self._vectorizer.transform(X) @ self.coef_.T + self.intercept_)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """`coef`, `intercept`, `idf`, and `vocabulary`: the terms in UTF-8, a line each, as uint8."""
@@ -81,13 +101,12 @@ class TfidfHead(Head):
         self.vocabulary_ = arrays["vocabulary"].tobytes().decode().split("\n")
         self.idf_ = arrays["idf"]
         self.coef_, self.intercept_ = arrays["coef"], arrays["intercept"]
-        self._fitted_vectorizer = self._vectorizer(vocabulary=self.vocabulary_)
-        self._fitted_vectorizer.idf_ = self.idf_
+        self._index()
 
-    def _vectorizer(self, vocabulary: list[str] | None = None) -> TfidfVectorizer:
-        return TfidfVectorizer(
-            ngram_range=(1, self.ngrams), min_df=self.min_df, sublinear_tf=True, vocabulary=vocabulary
-        )
+    def _index(self) -> None:
+        """Make what prediction computes with from the learned arrays."""
+        self._vectorizer = TfidfVectorizer(ngram_range=(1, self.ngrams), sublinear_tf=True, vocabulary=self.vocabulary_)
+        self._vectorizer.idf_ = self.idf_
 
     def _checked_inputs(self, X: Any, y: ArrayLike) -> tuple[list[str], NDArray[Any]]:
         texts = self._checked(X)

@@ -6,6 +6,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from frozenhead.heads.options import nearest
+
 ClassWeight = Literal["balanced"] | Mapping[Any, float] | None
 
 
@@ -36,14 +38,18 @@ def class_weights(
         return np.ones(len(classes))
     if isinstance(class_weight, str):
         if class_weight != "balanced":
-            raise ValueError(f"class_weight is {class_weight!r}; choose 'balanced', None, or a mapping.")
+            raise ValueError(
+                f"class_weight is {class_weight!r}{nearest(class_weight, ['balanced'])}; "
+                "choose 'balanced', None, or a mapping."
+            )
         counts = np.bincount(codes, weights=sample_weight, minlength=len(classes))
         return np.asarray(counts.sum() / (len(classes) * counts))
     labels = classes.tolist()
     unknown, lacking = [k for k in class_weight if k not in labels], [k for k in labels if k not in class_weight]
     if unknown or lacking:
+        near = nearest(unknown[0], lacking) if unknown else ""
         raise ValueError(
-            f"class_weight must name every class once: not a class {unknown[:5]}, without a weight {lacking[:5]}."
+            f"class_weight must name every class once: not a class {unknown[:5]}{near}, without a weight {lacking[:5]}."
         )
     weights = np.array([class_weight[label] for label in labels], np.float64)
     if not (np.isfinite(weights).all() and (weights > 0).all()):

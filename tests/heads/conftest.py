@@ -12,7 +12,8 @@ from frozenhead.heads import Head, make_head
 Rows = tuple[NDArray[np.float32], NDArray[np.int64]]
 MakeRows = Callable[..., Rows]
 
-QUICK: dict[str, dict[str, Any]] = {"dense": {"hidden": 7, "epochs": 3}, "softmax": {"l2": 1e-2}}
+SMALL_NET = {"hidden": 7, "epochs": 3}
+QUICK: dict[str, dict[str, Any]] = {"dense": SMALL_NET, "shuffled": SMALL_NET, "softmax": {"l2": 1e-2}}
 
 
 @pytest.fixture(scope="session")

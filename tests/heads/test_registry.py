@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from frozenhead.heads import HEADS, DenseHead, Head, head_options, make_head
-from frozenhead.heads.registry import nearest
+from frozenhead.heads.options import nearest
 
 
 @pytest.mark.parametrize("name", HEADS)

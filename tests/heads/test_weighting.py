@@ -35,7 +35,8 @@ def test_a_mapping_is_taken_by_label_and_none_is_one() -> None:
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ("balance", "'balance'; choose 'balanced'"),
+        ("balance", r"'balance' \(did you mean 'balanced'\?\); choose 'balanced'"),
+        ({"hm": 1.0, "spam": 1.0}, r"not a class \['hm'\] \(did you mean 'ham'\?\)"),
         ({"ham": 1.0}, r"without a weight \['spam'\]"),
         ({"ham": 1.0, "spam": 1.0, "egg": 1.0}, r"not a class \['egg'\]"),
         ({"ham": 0.0, "spam": 1.0}, "positive"),
