@@ -1,10 +1,10 @@
 """Dropout that can be repeated: its masks follow from a view and a text, and from nothing else.
 
-torch draws dropout for a whole batch from one stream, so that a text's vector depends on its neighbours. Here a text has
-a stream of its own (SFC64, seeded with the sha256 of the view and the text's token ids). Every dropout of the forward
-pass takes from it, in their order, a 16-bit number for each of the text's own components: (t, D) of token states,
-(heads, t, t) of attention. Those below p 2^16 are dropped and the rest scaled by 1 / (1 - p), as torch does (Srivastava
-et al. 2014). So a vector is the same in any batch, padded or not, on any device, and in a process that resumes.
+torch draws dropout for a whole batch from one stream, so that a text's vector depends on its neighbours. Here a text
+has a stream of its own (SFC64, seeded with the sha256 of the view and the text's token ids). Every dropout of the
+forward pass takes from it, in their order, a 16-bit number for each of the text's own components: (t, D) of token
+states, (heads, t, t) of attention. Those below p 2^16 are dropped and the rest scaled by 1 / (1 - p), as torch does
+(Srivastava et al. 2014). So a vector is the same in any batch, padded or not, on any device, and after a restart.
 
 The model is transformers' own in training mode; only the function that drops is replaced while it runs.
 """
@@ -33,8 +33,8 @@ _TRIED_LENGTHS = (8, 3, 1)
 _TOLERANCE = 1e-5
 
 
-class SharedDropout(Exception):  # noqa: N818 (a fact about a model, and no fault)
-    """Dropout over numbers that belong to no single text, such as DeBERTa's positions: texts are to be computed alone."""
+class SharedDropout(Exception):
+    """Dropout over numbers of no single text, as DeBERTa's of positions: each text is to be computed alone."""
 
 
 class ViewDropout(TorchFunctionMode):
@@ -124,7 +124,7 @@ def switched_on(model: Any) -> Iterator[None]:
         model.set_attn_implementation(kernel)
 
 
-class _NothingRandom(TorchDispatchMode):
+class _NothingRandom(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Refuses whatever torch draws at random."""
 
     def __torch_dispatch__(
@@ -161,7 +161,7 @@ def try_views(forward: Callable[[Tensor, Tensor], Sequence[Tensor]], *, vocabula
     lengths = np.minimum(_TRIED_LENGTHS, max_length)
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(vocabulary, (len(lengths), int(lengths.max())), generator=generator).numpy()
-    with torch.no_grad(), _NothingRandom():
+    with torch.no_grad(), _NothingRandom():  # type: ignore[no-untyped-call]
         alone = [_trial(forward, ids[i : i + 1, :t], lengths[i : i + 1]) for i, t in enumerate(lengths)]
         expected = [torch.cat(vectors) for vectors in zip(*alone, strict=True)]
         try:

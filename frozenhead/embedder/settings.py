@@ -47,7 +47,7 @@ class EmbedSettings:
     backend : {"auto", "torch", "openvino"}
         `auto` is openvino on a CPU where it is installed, else torch.
     view : View, optional
-        Compute with the encoder's own dropout, under the masks of this view; by default without (eval mode). torch only.
+        Compute with the encoder's own dropout, under this view's masks, with torch; by default without (eval mode).
     """
 
     poolings: tuple[Pooling, ...] = ("pooler",)  # or AUTO, until `follow_folder`
