@@ -164,8 +164,9 @@ def view_lines(facts: Mapping[str, Any] | None) -> list[str]:
 
 
 def feature_lines(feature: str, facts: Mapping[str, Any]) -> list[str]:
-    """One feature set: its size, and how many texts of each class were cut, or read in windows."""
-    return [f"{feature}: {facts['dim']} numbers per text; {_long_texts(facts['truncation'])}"]
+    """One feature set: its size, its dropout views, and how many texts of each class were cut, or read in windows."""
+    views = f", and {facts['views']:,} dropout views" if facts.get("views") else ""
+    return [f"{feature}: {facts['dim']} numbers per text{views}; {_long_texts(facts['truncation'])}"]
 
 
 def _long_texts(facts: Mapping[str, Any]) -> str:
