@@ -43,6 +43,7 @@ from frozenhead.terminal import (
     print_notice,
     print_renderables,
     verdict_lines,
+    view_lines,
 )
 
 STOPPED = "stopped. What was finished before is kept; run the same command again to go on."
@@ -170,6 +171,15 @@ def embed(
     ] = None,
     backend: Annotated[str, typer.Option("--backend", help="torch, openvino or auto: the fastest installed.")] = "auto",
     device: Device = "auto",
+    views: Annotated[
+        int,
+        typer.Option(
+            "--views", metavar="V", help="Also V passes of every training text with the encoder's own dropout on."
+        ),
+    ] = 0,
+    view_seed: Annotated[
+        int | None, typer.Option("--view-seed", help="Of the dropout of the views.  [default: the seed of the split]")
+    ] = None,
     recipe: Annotated[
         str | None,
         typer.Option("--recipe", help="notebook: the published notebook's encoder, split, length and pooling."),
@@ -196,7 +206,8 @@ def embed(
             "split_column": split_column, "val": val, "test": test, "group_duplicates": group_duplicates,
             "format": file_format, "encoding": encoding, "delimiter": delimiter,
         },
-        cache_dir=cache_dir, overwrite=overwrite, dry_run=dry_run, long=long, command=_command_line(),
+        views=views, view_seed=view_seed, cache_dir=cache_dir, overwrite=overwrite, dry_run=dry_run, long=long,
+        command=_command_line(),
     )  # fmt: skip
     result = run_embed(options, TerminalVoice(quiet=quiet))
     if as_json:
@@ -205,12 +216,14 @@ def embed(
     print_lines(corpus_lines(result))
     if dry_run:
         print_lines([f"{result['cached']:,} texts cached, {result['to_embed']:,} to embed; nothing was done"])
+        print_lines(view_lines(result["views"]))
         return
     for feature, facts in result["features"].items():
         print_lines(feature_lines(feature, facts))
     print_lines(
         [
             f"{result['computed']:,} texts embedded, {result['cached']:,} from the cache, {result['seconds']:.1f} s",
+            *view_lines(result["views"]),
             f"next: frozenhead fit {shlex.quote(result['run'])} --head all"
             if result["classes"]
             else f"run: {result['run']}",

@@ -204,8 +204,10 @@ def _cells(one: dict[str, Any]) -> tuple[object, ...]:
     facts = ("encoder", "pooling", "max_length", "precision", "rows", "shards")
     used = (one["last_used"] or "?")[:10]
     runs = len(one["runs"]) or ("?" if one["pinned"] else 0)  # a damaged pin does not tell whose it is
-    windows = {"max_length": f"windows of {one['max_length']}"} if one["long"] == "windows" else {}
-    known = ("?" if one[name] is None else windows.get(name, one[name]) for name in facts)
+    said = {"max_length": f"windows of {one['max_length']}"} if one["long"] == "windows" else {}
+    if one["view"]:
+        said["pooling"] = f"{one['pooling']}, view {one['view']['index']} of seed {one['view']['seed']}"
+    known = ("?" if one[name] is None else said.get(name, one[name]) for name in facts)
     return one["id"][:12], *known, size_text(one["bytes"]), used, runs
 
 

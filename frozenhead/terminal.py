@@ -151,9 +151,22 @@ def corpus_lines(result: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def view_lines(facts: Mapping[str, Any] | None) -> list[str]:
+    """Dropout views: how many, of what, and how many passes of single texts were there; nothing if there are none."""
+    if not facts:
+        return []
+    rest, done = facts["passes"] - facts["cached"], "seconds" in facts
+    return [
+        f"{facts['views']:,} dropout views of {facts['rows']:,} training rows, seed {facts['seed']}: {rest:,} passes "
+        f"{'computed' if done else 'to compute'}, {facts['cached']:,} from the cache"
+        + (f", {facts['seconds']:.1f} s" if done else "")
+    ]
+
+
 def feature_lines(feature: str, facts: Mapping[str, Any]) -> list[str]:
-    """One feature set: its size, and how many texts of each class were cut, or read in windows."""
-    return [f"{feature}: {facts['dim']} numbers per text; {_long_texts(facts['truncation'])}"]
+    """One feature set: its size, its dropout views, and how many texts of each class were cut, or read in windows."""
+    views = f", and {facts['views']:,} dropout views" if facts.get("views") else ""
+    return [f"{feature}: {facts['dim']} numbers per text{views}; {_long_texts(facts['truncation'])}"]
 
 
 def _long_texts(facts: Mapping[str, Any]) -> str:
@@ -184,12 +197,23 @@ def verdict_lines(result: Mapping[str, Any]) -> list[str]:
             f"{proof['feature']}",
             f"  vectors   {v['rows']} rows one by one: {v['measure']} {_size(v['largest_difference'])} "
             f"(tolerance {v['tolerance']:.0e}) {_verdict(v)}",
+            *_view_verdict(proof["views"]),
             f"  losses    {t['steps']} training steps: largest difference {_size(t['largest_loss_difference'])} "
             f"(tolerance {t['tolerance']:.0e}) {_verdict(t)}",
             f"  weights   after them: largest difference {_size(t['largest_weight_difference'])}{_judged(t)}",
             f"  encoder   the same bits before and after: {'yes' if proof['encoder_unchanged'] else 'NO'}",
         ]
     return [*lines, f"verdict: {'passed' if result['passed'] else 'FAILED'}"]
+
+
+def _view_verdict(views: Mapping[str, Any] | None) -> list[str]:
+    """How far dropout views are from passes of the plain encoder under the same masks."""
+    if views is None:
+        return []
+    return [
+        f"  views     {views['rows']} rows of {views['views']} dropout views one by one: {views['measure']} "
+        f"{_size(views['largest_difference'])} (tolerance {views['tolerance']:.0e}) {_verdict(views)}"
+    ]
 
 
 def _judged(training: Mapping[str, Any]) -> str:

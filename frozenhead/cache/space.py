@@ -19,6 +19,30 @@ StoredDtype = Literal["float32", "float16"]
 
 
 @dataclass(frozen=True, kw_only=True)
+class View:
+    """One stochastic pass over every text, the encoder's own dropout switched on.
+
+    Parameters
+    ----------
+    seed : int
+        Of the dropout masks; views of one seed belong together.
+    index : int
+        1, 2, ...: another index, other masks.
+    """
+
+    seed: int
+    index: int
+
+    def __post_init__(self) -> None:
+        for name, value, least in (("seed", self.seed, 0), ("index", self.index, 1)):
+            if type(value) is not int or value < least:
+                raise ValueError(f"A view's {name} is a whole number from {least}, got {value!r}.")
+
+    def __str__(self) -> str:
+        return f"{self.index} of seed {self.seed}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Space:
     """What defines a vector.
 
@@ -50,6 +74,8 @@ class Space:
         D, the size of a vector.
     numbers_format : int
         Raised when the numbers of this version of frozenhead change.
+    view : View, optional
+        The dropout pass that the vectors are of; None is eval mode, without dropout.
     """
 
     files: tuple[tuple[str, str], ...]
@@ -65,6 +91,7 @@ class Space:
     dtype: StoredDtype = "float32"
     long: Literal["cut", "windows"] = "cut"
     numbers_format: int = NUMBERS_FORMAT
+    view: View | None = None
 
     def __post_init__(self) -> None:
         if not self.files:
@@ -85,16 +112,19 @@ class Space:
         fields = {**dataclasses.asdict(self), "files": dict(self.files)}
         if self.long == "cut":
             del fields["long"]  # spaces that are older than the field keep their ids
+        if self.view is None:
+            del fields["view"]  # likewise
         return fields
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "Space":
         """The space that `to_dict` described. Raises `TypeError` or `KeyError` on other fields."""
-        return cls(**{**fields, "files": tuple(fields["files"].items())})
+        view = {"view": View(**fields["view"])} if "view" in fields else {}
+        return cls(**{**fields, "files": tuple(fields["files"].items()), **view})
 
     def difference(self, other: "Space") -> str:
         """The fields in which two spaces differ, for people: `max_length 25 instead of 128`."""
-        mine, theirs = dataclasses.asdict(self), dataclasses.asdict(other)
+        mine, theirs = ({**dataclasses.asdict(s), "view": s.view or "none"} for s in (self, other))
         changed = [name for name in mine if mine[name] != theirs[name]]
         values = {n: [repr(v) if n == "prefix" else v for v in (mine[n], theirs[n])] for n in changed}  # may be empty
         parts = [f"{n} {a} instead of {b}" for n, (a, b) in values.items() if n != "files"]

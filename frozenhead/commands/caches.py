@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from frozenhead.cache import SpaceStore, SpaceSummary, VectorCache, compact
 from frozenhead.cache.upkeep import utc_time
+from frozenhead.commands.vectors import view_records
 from frozenhead.commands.voice import Silence, Voice
 from frozenhead.errors import CacheDamaged, RunDamaged, UsageError
 from frozenhead.files import new_file, storage_errors, temporary_name
@@ -124,7 +125,7 @@ def compact_spaces(
         if summary.space is None:
             continue
         with (voice or Silence()).bar(f"compact {summary.id[:12]}", unit="shards") as progress:
-            repin = partial(_repin, cache.folder)
+            repin = partial(_repin, cache.folder, summary.id)
             result = compact(cache.space(summary.space), repin=repin, dry_run=dry_run, progress=progress)
         done.append({**asdict(result), "removed": len(result.removed), "written": len(result.written)})
     skipped = [s.id for s in wanted if s.space is None]
@@ -185,6 +186,7 @@ def _described(summary: SpaceSummary) -> dict[str, Any]:
         "id": summary.id,
         "encoder": summary.recorded.get("name"),
         "pooling": space.pooling if space else None,
+        "view": asdict(space.view) if space and space.view else None,
         "max_length": space.max_length if space else None,
         "long": space.long if space else None,
         "precision": space.precision if space else None,
@@ -205,8 +207,8 @@ def _runs(summary: SpaceSummary) -> str:
     return ", ".join(runs[:3]) + (f" and {len(runs) - 3} more" if len(runs) > 3 else "") or "a run whose pin is damaged"
 
 
-def _repin(cache: Path, holder: Path, new: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """Change the list of shards in a run's feature set, unless the run goes by another cache that is still there.
+def _repin(cache: Path, space: str, holder: Path, new: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """Change a list of shards in a run's feature set, unless the run goes by another cache that is still there.
 
     A copy of a cache has the pins of runs that go by the original.
     """
@@ -217,9 +219,13 @@ def _repin(cache: Path, holder: Path, new: Mapping[str, tuple[str, ...]]) -> tup
     own = Path(record["cache"])
     if own.exists() and not own.samefile(cache):
         raise RunDamaged(f"{holder} goes by the cache {own}.")
-    shards = sorted({s for name in record["shards"] for s in new.get(name, (name,))})
-    run.write_feature(holder.stem, {**record, "shards": shards})
-    return tuple(shards)
+    views = [entry for _, entry in view_records(record, holder.stem)]
+    entry = next((one for one in (record, *views) if one["space"] == space), None)
+    if entry is None:
+        raise RunDamaged(f"{holder} goes by no vectors of {space}.")
+    entry["shards"] = sorted({s for name in entry["shards"] for s in new.get(name, (name,))})
+    run.write_feature(holder.stem, record)
+    return tuple(entry["shards"])
 
 
 def _export_parquet(store: SpaceStore, out: Path) -> int:

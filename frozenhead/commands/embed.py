@@ -14,9 +14,10 @@ from frozenhead.cache import Space, VectorCache, distinct_keys, text_keys
 from frozenhead.commands.lengths import settle_length, token_facts
 from frozenhead.commands.options import DEFAULT_MODEL, EmbedOptions
 from frozenhead.commands.vectors import embed_aloud, recorded_space, write_pinned
+from frozenhead.commands.views import ViewWork, embed_views, plan_views, sound_views
 from frozenhead.commands.voice import Silence, Voice
 from frozenhead.corpus import Corpus, load_corpus
-from frozenhead.embedder import Checkpoint, find_checkpoint, follow_folder, space_of
+from frozenhead.embedder import Checkpoint, Embedded, find_checkpoint, follow_folder, space_of
 from frozenhead.embedder.modules import MODULES
 from frozenhead.embedder.pooling import Pooling
 from frozenhead.embedder.settings import AUTO
@@ -36,7 +37,8 @@ def embed(options: EmbedOptions, voice: Voice | None = None) -> dict[str, Any]:
     -------
     dict
         run, rows, distinct, splits, classes, and for each feature set its space and truncation;
-        how many texts were cached and how many computed, on what, in how many seconds.
+        how many texts were cached and how many computed, on what, in how many seconds; and `views`, the dropout views
+        asked for, if any: their seed, training rows, and how many passes of single texts were cached and computed.
 
     Raises
     ------
@@ -53,33 +55,23 @@ def embed(options: EmbedOptions, voice: Voice | None = None) -> dict[str, Any]:
     cache = VectorCache(options.cache_dir)
     run = _same_run(options, corpus)
     options = settle_length(options, checkpoint, corpus.texts, run, voice)
-    names = _feature_names(options, checkpoint, run)
+    there = run.features(damaged="skip") if run else {}  # a damaged one is about to be written anew
+    names = _feature_names(options, checkpoint, there)
+    keys = _encoder_keys(options, corpus)
+    asked = {name: there[name] for name in names.values() if name in there}
+    work = plan_views(options, checkpoint, texts=corpus.texts, keys=keys, splits=corpus.splits, there=asked)
     if options.dry_run:
-        return _dry_run(options, corpus, checkpoint, cache)
+        return _dry_run(options, corpus, checkpoint, cache, work)
     check_writable(options.out)
     embedded = embed_aloud(
-        checkpoint,
-        corpus.texts,
-        keys=_encoder_keys(options, corpus),
-        settings=options.settings,
-        cache=cache,
-        voice=voice,
-    )
+        checkpoint, corpus.texts, keys=keys, settings=options.settings, cache=cache, voice=voice
+    )  # fmt: skip
     if run is None:  # only now: until the vectors are there, --overwrite has taken nothing away
         run = Run.create(options.out, info=_run_info(options, corpus), corpus=corpus.table)
-    records = {}
     for pooling, name in names.items():
-        store = embedded.stores[pooling]
-        records[name] = {
-            **_feature_identity(options, checkpoint, store.space),
-            "cache": str(cache.folder.resolve()),
-            "shards": list(embedded.shards[pooling]),
-            "rows": len(embedded.keys),
-            "distinct": embedded.distinct,
-            "auto_length": options.auto_length,
-            **token_facts(embedded.tokens, corpus, store.space, checkpoint),
-        }
-        write_pinned(run, records[name], name=name, store=store, keys=embedded.keys)
+        _write_feature(run, name, embedded, pooling, options=options, corpus=corpus, checkpoint=checkpoint, cache=cache)
+    views = embed_views(run, work, names, cache, voice) if work else None
+    records = run.features(damaged="skip")
     return {
         "run": str(options.out),
         **_counts(corpus, embedded.distinct),
@@ -87,11 +79,44 @@ def embed(options: EmbedOptions, voice: Voice | None = None) -> dict[str, Any]:
         "computed": embedded.computed,
         "arithmetic": dataclasses.asdict(embedded.arithmetic) if embedded.arithmetic else None,
         "seconds": round(embedded.seconds, 3),
+        "views": views,
         "features": {
-            name: {k: record[k] for k in ("space", "dim", "max_length", "auto_length", "truncation")}
-            for name, record in records.items()
+            name: {
+                **{k: records[name][k] for k in ("space", "dim", "max_length", "auto_length", "truncation")},
+                "views": len(records[name].get("views", [])),
+            }
+            for name in names.values()
         },
     }
+
+
+def _write_feature(
+    run: Run,
+    name: str,
+    embedded: Embedded,
+    pooling: Pooling,
+    *,
+    options: EmbedOptions,
+    corpus: Corpus,
+    checkpoint: Checkpoint,
+    cache: VectorCache,
+) -> None:
+    """Write a feature set, and pin its shards. Dropout views that it has already stay."""
+    store = embedded.stores[pooling]
+    old = run.features(damaged="skip").get(name, {})
+    record = {
+        **_feature_identity(options, checkpoint, store.space),
+        "cache": str(cache.folder.resolve()),
+        "shards": list(embedded.shards[pooling]),
+        "rows": len(embedded.keys),
+        "distinct": embedded.distinct,
+        "auto_length": options.auto_length,
+        **token_facts(embedded.tokens, corpus, store.space, checkpoint),
+    }
+    views = [entry for _, entry in sound_views(old, name)] if old.get("space") == store.space.id else []
+    if views:
+        record["views"] = views
+    write_pinned(run, record, name=name, store=store, keys=embedded.keys)
 
 
 def _follow_aloud(options: EmbedOptions, checkpoint: Checkpoint, voice: Voice) -> EmbedOptions:
@@ -136,9 +161,10 @@ def _same_run(options: EmbedOptions, corpus: Corpus) -> Run | None:
     )
 
 
-def _feature_names(options: EmbedOptions, checkpoint: Checkpoint, run: Run | None) -> dict[Pooling, str]:
+def _feature_names(
+    options: EmbedOptions, checkpoint: Checkpoint, there: dict[str, dict[str, Any]]
+) -> dict[Pooling, str]:
     """Name of the feature set of each pooling; a name that means another space in this run is refused."""
-    there = run.features(damaged="skip") if run else {}  # a damaged one is about to be written anew
     names: dict[Pooling, str] = {}
     for pooling in options.settings.poolings:
         space = space_of(checkpoint, pooling, options.settings)
@@ -206,7 +232,9 @@ def _balanced_weights(corpus: Corpus) -> dict[str, float]:
     return dict(zip(corpus.classes, (counts.sum() / (len(counts) * counts)).tolist(), strict=True))
 
 
-def _dry_run(options: EmbedOptions, corpus: Corpus, checkpoint: Checkpoint, cache: VectorCache) -> dict[str, Any]:
+def _dry_run(
+    options: EmbedOptions, corpus: Corpus, checkpoint: Checkpoint, cache: VectorCache, work: ViewWork | None
+) -> dict[str, Any]:
     keys = _encoder_keys(options, corpus)
     distinct = keys[distinct_keys(keys)[0]]
     stores = [cache.space(space_of(checkpoint, p, options.settings)) for p in options.settings.poolings]
@@ -220,6 +248,7 @@ def _dry_run(options: EmbedOptions, corpus: Corpus, checkpoint: Checkpoint, cach
         "max_length": stores[0].space.max_length,
         "cached": cached,
         "to_embed": len(distinct) - cached,
+        "views": work.facts(work.missing(cache)) if work else None,
     }
 
 

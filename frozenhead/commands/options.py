@@ -9,6 +9,7 @@ from frozenhead.embedder import EmbedSettings
 from frozenhead.errors import UsageError
 
 LONGEST_NAME = 64  # it becomes a file name
+MOST_VIEWS = 10_000
 
 DEFAULT_MODEL = "minilm"
 AUTO = "auto"
@@ -45,6 +46,10 @@ class EmbedOptions:
     settings : EmbedSettings
     auto_length : bool
         Choose `max_length` by the texts: the shortest power of two that cuts under 1 % of them.
+    views : int
+        Dropout views of the training rows, computed beside the eval-mode vectors.
+    view_seed : int, optional
+        Of their masks; default that of the views the run has, else that of the split.
     cache_dir : Path, optional
     recipe : str, optional
         Recorded in the run.
@@ -64,6 +69,8 @@ class EmbedOptions:
     name: str | None = None
     settings: EmbedSettings = field(default_factory=EmbedSettings)
     auto_length: bool = False
+    views: int = 0
+    view_seed: int | None = None
     cache_dir: Path | None = None
     recipe: str | None = None
     overwrite: bool = False
@@ -75,6 +82,20 @@ class EmbedOptions:
             raise UsageError(f"--name has {len(self.name)} characters; at most {LONGEST_NAME}.")
         if self.name is not None and not self.name.replace("-", "").replace("_", "").isalnum():
             raise UsageError(f"--name {self.name!r}: use letters, digits, - and _ only.")
+        self._check_views()
+
+    def _check_views(self) -> None:
+        if not 0 <= self.views <= MOST_VIEWS:
+            raise UsageError(f"--views is {self.views}; it takes 0 (none) to {MOST_VIEWS:,} dropout views.")
+        if self.view_seed is not None and not self.views:
+            raise UsageError("--view-seed is of dropout views, and none are asked for: give --views too.")
+        if self.view_seed is not None and not 0 <= self.view_seed < 2**32:
+            raise UsageError(f"--view-seed is {self.view_seed}; it takes a whole number from 0 to {2**32 - 1}.")
+        if self.views and self.settings.backend == "openvino":
+            raise UsageError(
+                "Dropout views are computed by torch, not by openvino. Leave --backend out: the eval-mode vectors then "
+                "still take the fastest, or pass --backend torch."
+            )
 
 
 def embed_options(
@@ -98,6 +119,8 @@ def embed_options(
     overwrite: bool = False,
     dry_run: bool = False,
     long: str = "cut",
+    views: int = 0,
+    view_seed: int | None = None,
     command: str = "frozenhead embed",
 ) -> EmbedOptions:
     """Options from what was given by name, then the recipe, then the defaults."""
@@ -129,6 +152,8 @@ def embed_options(
             device=device,
         ),
         auto_length=length == AUTO,
+        views=views,
+        view_seed=view_seed,
         revision=revision,
         name=name,
         cache_dir=cache_dir,

@@ -1,6 +1,6 @@
 """Between a command and the vectors it needs: embed what is missing, said aloud, or read what a run has pinned."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from frozenhead.cache import Space, SpaceStore, VectorCache, text_keys
 from frozenhead.cache.keys import KEY_BYTES
+from frozenhead.cache.space import View
 from frozenhead.commands.voice import Advance, Voice
 from frozenhead.embedder import (
     Arithmetic,
@@ -21,8 +22,8 @@ from frozenhead.embedder import (
     embed_texts,
     find_checkpoint,
 )
-from frozenhead.errors import CacheDamaged, RunDamaged, SpaceMismatch, StorageError
-from frozenhead.runs import Run
+from frozenhead.errors import CacheDamaged, RunDamaged, SpaceMismatch, StorageError, UsageError
+from frozenhead.runs import SPLITS, Run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,26 +80,104 @@ def run_vectors(
     CacheDamaged
         A pinned shard or a vector is missing.
     """
-    store = feature_store(record, name=name, cache_dir=cache_dir)
-    keys = (
-        text_keys(corpus["text"], prefix=store.space.prefix)
-        if store.space.prefix
-        else np.frombuffer(b"".join(corpus["key"]), np.uint8).reshape(-1, KEY_BYTES)
-    )
+    return _pinned_vectors(run, record, _row_keys(corpus, record, name), name=name, cache_dir=cache_dir)
+
+
+def run_views(
+    run: Run, record: dict[str, Any], corpus: "pd.DataFrame", *, name: str, cache_dir: Path | None
+) -> list[NDArray[Any]]:
+    """The dropout views of a feature set, in the order of their index: of each an array (n_train, D).
+
+    Rows are those of the training split, in the corpus's order; the type is the stored one.
+
+    Raises
+    ------
+    UsageError
+        The feature set has no views.
+    CacheDamaged
+        A pinned shard or a vector is missing.
+    """
+    train = np.flatnonzero((corpus["split"] == SPLITS[0]).to_numpy())
+    views = view_records(record, name)
+    if not views:
+        raise UsageError(
+            f"{name} in {run.folder} has no dropout views. "
+            f"Make some: the same `frozenhead embed` command with --views 10, say."
+        )
+    return [
+        view_vectors(run, record, corpus.iloc[train], view=view, name=name, cache_dir=cache_dir) for view, _ in views
+    ]
+
+
+def view_vectors(
+    run: Run, record: dict[str, Any], rows: "pd.DataFrame", *, view: View, name: str, cache_dir: Path | None
+) -> NDArray[Any]:
+    """One view of some training rows of the corpus (n,), from its pinned shards: (n, D) of the stored dtype.
+
+    Raises
+    ------
+    CacheDamaged
+        A pinned shard or a vector is missing.
+    """
+    keys = _row_keys(rows, record, name)
+    return _pinned_vectors(run, record, keys, name=name, cache_dir=cache_dir, view=view)
+
+
+def view_records(record: Mapping[str, Any], name: str) -> list[tuple[View, dict[str, Any]]]:
+    """The dropout views of a feature set, each with its `space`, `identity` and `shards`; checked, by index."""
+    entries, found = record.get("views", []), {}
+    for entry in entries if isinstance(entries, list) else [entries]:
+        space = recorded_space(entry, f"a view of {name}")
+        if space.view is None or not isinstance(entry.get("shards"), list):
+            raise RunDamaged(f"The views of {name} cannot be read. Run `frozenhead embed` again.")
+        found[space.view] = entry
+    return sorted(found.items(), key=lambda pair: pair[0].index)
+
+
+def _row_keys(corpus: "pd.DataFrame", record: dict[str, Any], name: str) -> NDArray[np.uint8]:
+    """Keys of the texts as the encoder sees them, with their prefix: uint8 (n, 32)."""
+    prefix = recorded_space(record, name).prefix
+    if prefix:
+        return text_keys(corpus["text"], prefix=prefix)
+    return np.frombuffer(b"".join(corpus["key"]), np.uint8).reshape(-1, KEY_BYTES)
+
+
+def _pinned_vectors(
+    run: Run,
+    record: dict[str, Any],
+    keys: NDArray[np.uint8],
+    *,
+    name: str,
+    cache_dir: Path | None,
+    view: View | None = None,
+) -> NDArray[Any]:
+    """Vectors (n, D) of a feature set or of one of its views, from the shards that the run has pinned."""
+    entry = _entry(record, view, name)
+    store = VectorCache(cache_dir or record["cache"]).space(recorded_space(entry, name))
     try:
-        lookup = store.lookup(keys, shards=record["shards"])
+        lookup = store.lookup(keys, shards=entry["shards"])
     except CacheDamaged:
-        record, old = run.features().get(name, record), record["shards"]
-        if record["shards"] == old:
+        entry, old = _entry(run.features().get(name, record), view, name), entry["shards"]
+        if entry["shards"] == old:
             raise
-        lookup = store.lookup(keys, shards=record["shards"])  # `cache compact` has merged them since they were listed
+        lookup = store.lookup(keys, shards=entry["shards"])  # `cache compact` has merged them since they were listed
     if lookup.vectors is None or not lookup.found.all():
         raise CacheDamaged(
-            f"{int((~lookup.found).sum()):,} vectors of {name} are not in the shards that the run uses.\n"
-            "Run the same `frozenhead embed` command again."
+            f"{int((~lookup.found).sum()):,} vectors of {name}{f', view {view},' if view else ''} "
+            "are not in the shards that the run uses.\nRun the same `frozenhead embed` command again."
         )
-    note_pin(store, run.feature_path(name), record["shards"])  # again: the run may have been moved
+    note_pin(store, run.feature_path(name), entry["shards"])  # again: the run may have been moved
     return lookup.vectors
+
+
+def _entry(record: dict[str, Any], view: View | None, name: str) -> dict[str, Any]:
+    """Where space and shards stand: in the record itself, or in that of a view."""
+    if view is None:
+        return record
+    entry = dict(view_records(record, name)).get(view)
+    if entry is None:
+        raise CacheDamaged(f"{name} has no view {view} any more. Run the same `frozenhead embed` command again.")
+    return entry
 
 
 def note_pin(store: SpaceStore, holder: Path, shards: Sequence[str]) -> None:
@@ -107,29 +186,35 @@ def note_pin(store: SpaceStore, holder: Path, shards: Sequence[str]) -> None:
         store.refer(holder, shards)
 
 
-def write_pinned(run: Run, record: dict[str, Any], *, name: str, store: SpaceStore, keys: NDArray[np.uint8]) -> None:
-    """Write a feature set and note its shards; `record` gets others if `cache compact` merged some meanwhile."""
+def write_pinned(
+    run: Run,
+    record: dict[str, Any],
+    *,
+    name: str,
+    store: SpaceStore,
+    keys: NDArray[np.uint8],
+    entry: dict[str, Any] | None = None,
+) -> None:
+    """Write a feature set and note its shards; `record` gets others if `cache compact` merged some meanwhile.
+
+    With `entry`, which stands in `record`, the shards are those of a view.
+    """
+    entry = record if entry is None else entry
     for _ in range(3):
         run.write_feature(name, record)  # first: a pin counts only when its run names the space
-        note_pin(store, run.feature_path(name), record["shards"])
-        if set(record["shards"]) <= set(store.pin()):
+        note_pin(store, run.feature_path(name), entry["shards"])
+        if set(entry["shards"]) <= set(store.pin()):
             return
-        record["shards"] = list(store.lookup(keys, with_vectors=False).shards)
+        entry["shards"] = list(store.lookup(keys, with_vectors=False).shards)
 
 
-def feature_store(record: dict[str, Any], *, name: str, cache_dir: Path | None) -> SpaceStore:
-    """The store of a feature set of a run. Raises `RunDamaged` if the record does not hold together."""
-    space = recorded_space(record, name)
-    return VectorCache(cache_dir or record["cache"]).space(space)
-
-
-def recorded_space(record: dict[str, Any], name: str) -> Space:
+def recorded_space(record: Mapping[str, Any], name: str) -> Space:
     """The space that a record describes, checked against the id beside it."""
     try:
-        space = Space.from_dict(record["identity"])
+        space, known = Space.from_dict(record["identity"]), record["space"]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunDamaged(f"The space of {name} cannot be read ({error}). Run `frozenhead embed` again.") from error
-    if space.id != record["space"]:
+    if space.id != known:
         raise RunDamaged(f"The space of {name} does not match its id. Run `frozenhead embed` again.")
     return space
 

@@ -1,11 +1,13 @@
 """`verify`: prove, on a run's own rows, that cached vectors are what the encoder gives and train the same head.
 
 (a) A sample of rows is embedded again, one text at a time, by a plain transformers forward pass in fp32.
+    So are rows of the run's dropout views, if it has any: with the encoder's dropout on, under the same masks.
 (b) The dense head is trained twice from one seed and one order of batches: on cached vectors, and with the
     frozen encoder (eval mode) inside the training graph. Every step's loss and the final weights are compared.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from frozenhead.cache import Space
-from frozenhead.commands.vectors import recorded_checkpoint, recorded_space, run_vectors
+from frozenhead.cache.space import View
+from frozenhead.commands.vectors import recorded_checkpoint, recorded_space, run_vectors, view_records, view_vectors
 from frozenhead.commands.voice import Advance, Silence, Voice
 from frozenhead.embedder.plain import PlainEncoder
 from frozenhead.errors import DataError, RunNotFound, UsageError
@@ -121,20 +124,25 @@ class _Proof:
         self.space: Space = recorded_space(record, name)
         self.tolerance = EXACT if self.space.precision == "fp32" else COARSE
         self.vectors = run_vectors(run, record, corpus, name=name, cache_dir=options.cache_dir).astype(np.float32)
+        self.view_rows = self._sample_views(record)
+        self.read_view = partial(view_vectors, run, record, name=name, cache_dir=options.cache_dir)
         checkpoint = recorded_checkpoint(record["encoder"], self.space, name)
         self.encoder = PlainEncoder(checkpoint, device=options.device)
         self.texts = corpus["text"].tolist()
 
     def run(self, progress: Advance) -> dict[str, Any]:
         before = self.encoder.digest()
-        total = min(self.options.sample, len(self.texts)) + self.options.steps
+        single = min(self.options.sample, len(self.texts))
+        total = single + sum(map(len, self.view_rows.values())) + self.options.steps
         vectors = self.compare_vectors(progress, total)
+        views = self.compare_views(progress, total, done=single)
         training = self.compare_training(progress, total)
         unchanged = self.encoder.digest() == before
-        passed = vectors["passed"] and training["passed"] and unchanged
+        passed = vectors["passed"] and training["passed"] and unchanged and (views is None or views["passed"])
         return {
             "feature": self.name,
             "vectors": vectors,
+            "views": views,
             "training": training,
             "encoder_unchanged": unchanged,
             "passed": passed,
@@ -160,6 +168,44 @@ class _Proof:
             "tolerance": self.tolerance.vectors,
             "passed": bool(largest <= self.tolerance.vectors),
         }
+
+    def compare_views(self, progress: Advance, total: int, *, done: int) -> dict[str, Any] | None:
+        """As `compare_vectors`, for a sample of training rows of the dropout views; None if there are no views."""
+        import torch
+
+        differences, where = [], []
+        for view, rows in self.view_rows.items():
+            cached = self.read_view(self.corpus.iloc[rows], view=view).astype(np.float32)
+            for row, vector in zip(rows.tolist(), cached, strict=True):
+                with torch.no_grad():
+                    plain = self._encode([row], view=view).numpy()[0]  # (D,)
+                differences.append(_difference(plain, vector, self.tolerance.measure))
+                where.append((row, view.index))
+                progress(done + len(where), total)
+        if not where:
+            return None
+        (row, index), largest = where[int(np.argmax(differences))], np.max(differences)
+        return {
+            "rows": len(where),
+            "views": len(self.view_rows),
+            "largest_difference": _finite(largest),
+            "row": row,
+            "view": index,
+            "measure": self.tolerance.measure,
+            "tolerance": self.tolerance.vectors,
+            "passed": bool(largest <= self.tolerance.vectors),
+        }
+
+    def _sample_views(self, record: dict[str, Any]) -> dict[View, NDArray[np.intp]]:
+        """Training rows to be compared, (n,) for each view: `sample` in all."""
+        views = [view for view, _ in view_records(record, self.name)]
+        train = np.flatnonzero((self.corpus["split"] == "train").to_numpy())
+        size = len(views) * len(train)
+        rng = np.random.default_rng(self.options.seed)
+        chosen = np.sort(rng.choice(size, min(self.options.sample, size), replace=False)) if views else np.arange(0)
+        numbers = chosen // max(len(train), 1)
+        rows = {view: train[chosen[numbers == i] % len(train)] for i, view in enumerate(views)}
+        return {view: own for view, own in rows.items() if len(own)}
 
     def compare_training(self, progress: Advance, total: int) -> dict[str, Any]:
         import torch
@@ -190,7 +236,7 @@ class _Proof:
             and (self.tolerance.weights is None or bool(largest_weight <= self.tolerance.weights)),
         }
 
-    def _encode(self, rows: list[int]) -> Any:
+    def _encode(self, rows: list[int], view: View | None = None) -> Any:
         texts = [self.space.prefix + self.texts[row] for row in rows]
         return self.encoder.vectors(
             texts,
@@ -199,6 +245,7 @@ class _Proof:
             layer=self.space.layer,
             normalize=self.space.normalize,
             long=self.space.long,
+            view=view,
         )
 
     def _trainer(self, n_classes: int, weights: NDArray[np.float64]) -> Trainer:

@@ -1,5 +1,6 @@
 """A frozen encoder, loaded: texts in, token ids, then pooled vectors."""
 
+import copy
 import dataclasses
 import threading
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from frozenhead.cache.space import NUMBERS_FORMAT
+from frozenhead.cache.space import NUMBERS_FORMAT, View
 from frozenhead.embedder.checkpoint import Checkpoint
 from frozenhead.embedder.converted import ConvertedModel
 from frozenhead.embedder.loading import load_pretrained, load_tokenizer
@@ -46,7 +47,7 @@ class Backend(Protocol):
 
 
 class Encoder:
-    """A checkpoint in memory: eval mode, no gradients.
+    """A checkpoint in memory: no gradients, and eval mode or, for a view, its dropout on under the view's masks.
 
     Parameters
     ----------
@@ -63,7 +64,8 @@ class Encoder:
     Raises
     ------
     EncoderUnfit
-        The weights do not fit the architecture or the poolings, or changed while they were read.
+        The weights do not fit the architecture or the poolings, or changed while they were read; or a view is asked
+        for, and the model has no dropout, or such as cannot be seeded text by text.
     """
 
     def __init__(self, checkpoint: Checkpoint, settings: EmbedSettings, *, cache_folder: Path | None = None) -> None:
@@ -87,6 +89,17 @@ class Encoder:
     def at_once(self) -> int:
         """Batches computed at the same time."""
         return self.backend.at_once
+
+    def of_view(self, view: View) -> "Encoder":
+        """The same model under the masks of another view. Raises `ValueError` on an encoder that computes none."""
+        from frozenhead.embedder.torch_backend import TorchBackend
+
+        if self.settings.view is None or not isinstance(self.backend, TorchBackend):
+            raise ValueError("This encoder was loaded without its dropout: its settings name no view.")
+        other = copy.copy(self)
+        other.settings = dataclasses.replace(self.settings, view=view)
+        other.backend = self.backend.of_view(view)
+        return other
 
     def tokenize(self, texts: Sequence[str]) -> TokenRows:
         """Token ids of each text, cut at the space's length or in windows of it, and how many tokens there were."""
@@ -153,13 +166,23 @@ class Encoder:
         from frozenhead.embedder.torch_backend import TorchBackend
 
         graph = self._load_graph()
+        view = self.settings.view
+        together = view is None or self._try_views(graph)
         try:
-            return TorchBackend(graph, self.arithmetic)
+            return TorchBackend(graph, self.arithmetic, view=view, together=together)
         except MemoryError as error:
             raise EncoderUnfit(
                 f"{self.checkpoint.model} does not fit into the memory of {self.device}.\n"
                 "Free some, or use --device cpu, or a smaller encoder."
             ) from error
+
+    def _try_views(self, graph: "PooledEncoder") -> bool:
+        from frozenhead.embedder.dropout import try_views
+
+        try:
+            return try_views(graph, vocabulary=len(self.tokenizer), max_length=self.checkpoint.max_length)
+        except EncoderUnfit as error:
+            raise EncoderUnfit(f"{self.checkpoint.model}: {error}") from error
 
     def _load_openvino(self, kept: ConvertedModel | None) -> Backend:
         from frozenhead.embedder.openvino_backend import INPUTS, OpenVinoBackend, convert
@@ -185,5 +208,10 @@ class Encoder:
                 f"{self.checkpoint.model}: its architecture has no pooler with trained weights.\n"
                 "Use --pooling cls (the last state of [CLS]) or --pooling mean."
             )
-        layer, normalize = self.settings.layer, bool(self.settings.normalize)
-        return PooledEncoder(model, self.settings.poolings, layer=layer, normalize=normalize)
+        return PooledEncoder(
+            model,
+            self.settings.poolings,
+            layer=self.settings.layer,
+            normalize=bool(self.settings.normalize),
+            dropout=self.settings.view is not None,
+        )

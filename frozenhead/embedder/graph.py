@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import Tensor, nn
 
+from frozenhead.embedder.dropout import switch_on
 from frozenhead.embedder.fused import FusedBert, States
 from frozenhead.embedder.pooling import LAST_LAYERS, Pooling, pool
 
@@ -36,19 +37,37 @@ class PooledEncoder(nn.Module):
         Which layer's states are pooled: -1 is the last.
     normalize : bool
         Scale vectors to length 1, in float32. A vector of zeros stays one.
+    dropout : bool
+        Leave the model's dropout on, for `ViewDropout` to draw its masks; the pass is then transformers' own.
+
+    Attributes
+    ----------
+    fused : bool
+        Whether the pass is the faster one.
     """
 
-    def __init__(self, model: Any, poolings: Sequence[Pooling], *, layer: int = -1, normalize: bool = False) -> None:
+    def __init__(
+        self,
+        model: Any,
+        poolings: Sequence[Pooling],
+        *,
+        layer: int = -1,
+        normalize: bool = False,
+        dropout: bool = False,
+    ) -> None:
         super().__init__()
         self.poolings, self.normalize = tuple(poolings), normalize
         kept = LAST_LAYERS if "last4" in poolings else 1
         plain = PlainBody(model, layer=layer, kept=kept)
-        fused = FusedBert.of(model, layer=layer, kept=kept, cls_only=set(poolings) <= CLS_POOLINGS)
+        cls_only = set(poolings) <= CLS_POOLINGS
+        fused = None if dropout else FusedBert.of(model, layer=layer, kept=kept, cls_only=cls_only)
         self.fused = fused is not None and agrees(fused, plain)
         self.body = fused if self.fused else plain
         if fused is not None and not self.fused:
             _log.warning("the faster pass of %s does not give its own numbers; not used", model.config.model_type)
         self.eval()
+        if dropout:
+            switch_on(model)
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor | None = None

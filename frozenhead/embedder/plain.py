@@ -5,9 +5,11 @@ Padding and truncation are the tokenizer's own, and poolings and windows are wri
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from frozenhead.cache.space import View
 from frozenhead.embedder.checkpoint import Checkpoint
 from frozenhead.embedder.hardware import choose_arithmetic
 from frozenhead.embedder.loading import load_pretrained
@@ -39,19 +41,40 @@ class PlainEncoder:
         layer: int = -1,
         normalize: bool = False,
         long: str = "cut",
+        view: View | None = None,
     ) -> "Tensor":
-        """Vectors (B, D) float32 on the CPU of texts that are padded to the longest of them."""
-        pooled = partial(self._pooled, pooling=pooling, layer=layer, normalize=normalize)
+        """Vectors (B, D) float32 on the CPU of texts that are padded to the longest of them; in a view each text alone.
+
+        In a view the model is in training mode and takes the view's masks; afterwards it is in eval mode again.
+        """
+        from frozenhead.embedder.dropout import switched_on
+
+        pooled = partial(self._pooled, pooling=pooling, layer=layer, normalize=normalize, view=view)
+        with switched_on(self.model) if view else nullcontext():
+            if not view:
+                return self._encoded(texts, pooled, max_length=max_length, normalize=normalize, long=long)
+            import torch
+
+            alone = [self._encoded([t], pooled, max_length=max_length, normalize=normalize, long=long) for t in texts]
+            return torch.cat(alone)
+
+    def _encoded(
+        self, texts: Sequence[str], pooled: "Callable[[Any], Tensor]", *, max_length: int, normalize: bool, long: str
+    ) -> "Tensor":
         if long == "windows":
             return self._over_windows(texts, pooled, max_length=max_length, normalize=normalize)
         return pooled(
             self.tokenizer(list(texts), padding=True, truncation=True, max_length=max_length, return_tensors="pt")
         )
 
-    def _pooled(self, inputs: Any, *, pooling: str, layer: int, normalize: bool) -> "Tensor":
+    def _pooled(self, inputs: Any, *, pooling: str, layer: int, normalize: bool, view: View | None) -> "Tensor":
         """Vectors (B, D) of one batch of token ids."""
+        from frozenhead.embedder.dropout import ViewDropout
+
+        ids, lengths = inputs["input_ids"].numpy(), inputs["attention_mask"].sum(dim=1).numpy()
         inputs = {name: table.to(self.device) for name, table in inputs.items()}
-        output = self.model(**inputs, output_hidden_states=layer != -1 or pooling == "last4", return_dict=True)
+        with ViewDropout(view, ids, lengths) if view else nullcontext():
+            output = self.model(**inputs, output_hidden_states=layer != -1 or pooling == "last4", return_dict=True)
         pooled = _pooled(output, inputs["attention_mask"], pooling, layer).cpu()
         return _scaled(pooled) if normalize else pooled
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from frozenhead.cache import Space
+from frozenhead.cache.space import View
 from frozenhead.embedder.checkpoint import Checkpoint
 from frozenhead.embedder.hardware import BACKENDS, PRECISIONS, Arithmetic, Backend, Precision, choose_arithmetic
 from frozenhead.embedder.pooling import POOLINGS, Pooling
@@ -45,6 +46,8 @@ class EmbedSettings:
         `auto`, `cpu`, `cuda` or `cuda:N`.
     backend : {"auto", "torch", "openvino"}
         `auto` is openvino on a CPU where it is installed, else torch.
+    view : View, optional
+        Compute with the encoder's own dropout, under this view's masks, with torch; by default without (eval mode).
     """
 
     poolings: tuple[Pooling, ...] = ("pooler",)  # or AUTO, until `follow_folder`
@@ -56,6 +59,7 @@ class EmbedSettings:
     precision: Literal["auto"] | Precision = "auto"
     device: str = "auto"
     backend: Literal["auto"] | Backend = "auto"
+    view: View | None = None
 
     def __post_init__(self) -> None:
         wrong = [p for p in self.poolings if p not in POOLINGS] if self.poolings != AUTO else []
@@ -73,11 +77,14 @@ class EmbedSettings:
             raise UsageError(f"Backend {self.backend!r}: choose auto, {', '.join(BACKENDS)}.")
         if not _DEVICE.fullmatch(self.device):
             raise UsageError(f"Device {self.device!r} is none of auto, cpu, cuda, cuda:N.")
+        if self.view is not None and self.backend == "openvino":
+            raise UsageError("Dropout views are computed by torch: use --backend torch or auto.")
 
     @property
     def arithmetic(self) -> Arithmetic:
         """Where and in what precision to compute on this machine."""
-        return choose_arithmetic(device=self.device, backend=self.backend, precision=self.precision)
+        backend = "torch" if self.view is not None else self.backend
+        return choose_arithmetic(device=self.device, backend=backend, precision=self.precision)
 
 
 def follow_folder(settings: EmbedSettings, checkpoint: Checkpoint) -> EmbedSettings:
@@ -145,6 +152,7 @@ def space_of(checkpoint: Checkpoint, pooling: Pooling, settings: EmbedSettings) 
         precision=decided.precision,
         dtype="float32" if decided.precision == "fp32" else "float16",
         long=decided.long,
+        view=decided.view,
     )
 
 
@@ -159,4 +167,5 @@ def settings_of(space: Space, *, device: str = "auto") -> EmbedSettings:
         long=space.long,
         precision=space.precision,
         device=device,
+        view=space.view,
     )

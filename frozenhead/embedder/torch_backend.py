@@ -1,5 +1,6 @@
 """An encoder computed by torch, on the CPU or on a CUDA device."""
 
+import copy
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -12,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from frozenhead.cache.space import View
+from frozenhead.embedder.dropout import ViewDropout
 from frozenhead.embedder.graph import PooledEncoder
 from frozenhead.embedder.hardware import Arithmetic
 from frozenhead.errors import EncoderUnfit
@@ -34,9 +37,16 @@ class TorchBackend:
     ----------
     graph : PooledEncoder
     arithmetic : Arithmetic
+    view : View, optional
+        Whose dropout masks to take; the graph's dropout is on then.
+    together : bool
+        Whether texts may share a batch; else each is computed alone, which some models' dropout needs.
     """
 
-    def __init__(self, graph: PooledEncoder, arithmetic: Arithmetic) -> None:
+    def __init__(
+        self, graph: PooledEncoder, arithmetic: Arithmetic, *, view: View | None = None, together: bool = True
+    ) -> None:
+        self.view, self.together = view, together
         self.device = torch.device(arithmetic.device)
         self.dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[arithmetic.precision]
         if self.dtype == torch.float32 and self.device.type == "cuda" and _reduced_fp32():
@@ -57,6 +67,12 @@ class TorchBackend:
         self.token_budget = CPU_TOKEN_BUDGET if self._workers is not None else self._cuda_budget()
         self.at_once = self._workers.count if self._workers is not None else 2
 
+    def of_view(self, view: View) -> "TorchBackend":
+        """The same, under the masks of another view."""
+        other = copy.copy(self)
+        other.view = view
+        return other
+
     def start(self, ids: dict[str, NDArray[np.int64]]) -> Callable[[], tuple[NDArray[np.float32], ...]]:
         """Begin with a batch; what is returned waits for its vectors (B, D) float32, one array for each pooling.
 
@@ -72,10 +88,20 @@ class TorchBackend:
     def _vectors(self, ids: dict[str, NDArray[np.int64]]) -> list[Tensor]:
         """Vectors (B, D) float32 on the device, one tensor for each pooling."""
         with _memory_errors(), torch.inference_mode(), self._precision():
-            inputs: dict[str, Any] = {name: self._to_device(torch.from_numpy(table)) for name, table in ids.items()}
-            if self.graph.fused and ids["attention_mask"].all():
-                inputs["attention_mask"] = None  # attention has a quicker way when nothing is padded
-            return [v.float() for v in self.graph(**inputs)]
+            if self.together:
+                return [v.float() for v in self._forward(ids)]
+            alone = [self._forward(row) for row in _single_rows(ids)]
+            return [torch.cat(vectors).float() for vectors in zip(*alone, strict=True)]
+
+    def _forward(self, ids: dict[str, NDArray[np.int64]]) -> tuple[Tensor, ...]:
+        inputs: dict[str, Any] = {name: self._to_device(torch.from_numpy(table)) for name, table in ids.items()}
+        mask = ids["attention_mask"]
+        if self.view is not None:
+            with ViewDropout(self.view, ids["input_ids"], mask.sum(axis=1)):
+                return tuple(self.graph(**inputs))
+        if self.graph.fused and mask.all():
+            inputs["attention_mask"] = None  # attention has a quicker way when nothing is padded
+        return tuple(self.graph(**inputs))
 
     def _to_device(self, table: Tensor) -> Tensor:
         if self._workers is not None:
@@ -115,6 +141,12 @@ class TorchBackend:
         """Do not begin with batches that wait."""
         if self._workers is not None:
             self._workers.cancel()
+
+
+def _single_rows(ids: dict[str, NDArray[np.int64]]) -> Iterator[dict[str, NDArray[np.int64]]]:
+    """Batches of one text each, without padding."""
+    for i, length in enumerate(ids["attention_mask"].sum(axis=1)):
+        yield {name: table[i : i + 1, :length] for name, table in ids.items()}
 
 
 def _reduced_fp32() -> bool:

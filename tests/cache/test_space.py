@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from frozenhead.cache import Space
+from frozenhead.cache.space import View
 from tests.cache.examples import make_space
 
 # Every field with another value. A field without a case fails the first test.
@@ -25,6 +26,7 @@ OTHER: dict[str, Any] = {
     "dtype": "float16",
     "long": "windows",
     "numbers_format": 2,
+    "view": View(seed=2018, index=1),
 }
 
 
@@ -80,6 +82,29 @@ def test_spaces_that_cut_keep_the_ids_they_had_before_there_were_windows() -> No
     assert make_space(long="windows").to_dict() == {**old, "long": "windows"}
 
 
+def test_spaces_of_eval_mode_keep_the_ids_they_had_before_there_were_views() -> None:
+    assert "view" not in make_space().to_dict()
+    assert Space.from_dict(make_space().to_dict()).view is None
+    assert make_space(view=View(seed=5, index=2)).to_dict() == {
+        **make_space().to_dict(), "view": {"seed": 5, "index": 2}
+    }  # fmt: skip
+
+
+def test_any_two_views_and_eval_mode_have_different_ids() -> None:
+    views = [View(seed=seed, index=index) for seed in (0, 1, 11, 2018) for index in (1, 2, 11, 12, 2018)]
+    assert len({make_space(view=view).id for view in [None, *views]}) == len(views) + 1
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"seed": -1}, {"index": 0}, {"seed": 1.0}, {"index": True}, {"index": "1"}, {"seed": None}]
+)
+def test_a_view_that_is_none_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        View(**{"seed": 1, "index": 1, **wrong})
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Space.from_dict({**make_space().to_dict(), "view": {"seed": 1, "index": 1, **wrong}})
+
+
 @pytest.mark.parametrize("field", OTHER)
 def test_a_space_comes_back_from_its_fields_through_json(field: str) -> None:
     space = make_space(**{field: OTHER[field]})
@@ -110,3 +135,4 @@ def test_the_difference_names_the_fields() -> None:
     assert make_space(long="windows").difference(make_space()) == "long windows instead of cut"
     assert make_space().difference(make_space(long="windows")) == "long cut instead of windows"
     assert make_space().difference(make_space(files=OTHER["files"])) == "other checkpoint files"
+    assert make_space(view=View(seed=5, index=2)).difference(make_space()) == "view 2 of seed 5 instead of none"
