@@ -309,6 +309,9 @@ def predict(
         str | None, typer.Option("--features", metavar="NAME", help="Default: the best on validation.")
     ] = None,
     text: Annotated[str | None, typer.Option("--text", metavar="COL", help="Text column; default the run's.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="NAME", help="Where the encoder is; default what the head says.")
+    ] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Leave cells that look like formulas as they are.")] = False,
     device: Device = "auto",
     file_format: Format = None,
@@ -325,8 +328,8 @@ def predict(
     if as_json and out == "-":
         raise UsageError("--json and the table would both go to standard output; give the table a file with -o FILE.")
     options = PredictOptions(
-        run=run, data=data, out=out, head=head, feature=features, text=text, device=device, cache_dir=cache_dir,
-        raw=raw, format=file_format, encoding=encoding, delimiter=delimiter,
+        run=run, data=data, out=out, head=head, feature=features, model=model, text=text, device=device,
+        cache_dir=cache_dir, raw=raw, format=file_format, encoding=encoding, delimiter=delimiter,
     )  # fmt: skip
     voice = TerminalVoice(quiet=quiet)
     summary, output = run_predict(options, voice)

@@ -9,7 +9,7 @@ import pytest
 import frozenhead
 
 EXPORTS = {
-    "frozenhead": ["DenseHead", "Embedder", "SoftmaxHead", "VectorCache"],
+    "frozenhead": ["DenseHead", "Embedder", "SoftmaxHead", "VectorCache", "load_pipeline"],
     "frozenhead.cache": [
         "Compaction", "Lookup", "ShardWriter", "Space", "SpaceStore", "SpaceSummary", "VectorCache", "compact",
         "default_folder", "distinct_keys", "text_keys",
