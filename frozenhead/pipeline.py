@@ -5,6 +5,7 @@ that is found must give that space, or the head is not used.
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -133,12 +134,8 @@ def find_encoder(
     RunDamaged
         The description names no space.
     """
+    space, encoder = head_space(description)
     name = f"{shown(description['head'])} on {shown(description['feature'])}"
-    try:
-        space = Space.from_dict(description["space"])
-        encoder = {key: description["encoder"][key] for key in ("name", "model", "commit", "revision")}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise RunDamaged(f"The head {name} names no space ({error}). Run `frozenhead fit` again.") from error
     checkpoint = recorded_checkpoint(encoder, space, name, model=model)
     given = space_of(checkpoint, settings_of(space).poolings[0], settings_of(space))
     if given.id != space.id:
@@ -147,6 +144,24 @@ def find_encoder(
             "Run `frozenhead embed` and `frozenhead fit` again with this version."
         )
     return checkpoint, space
+
+
+def head_space(description: Mapping[str, Any]) -> tuple[Space, dict[str, Any]]:
+    """The space that a head takes vectors of, and its encoder's `name`, `model`, `commit` and `revision`.
+
+    Raises
+    ------
+    RunDamaged
+        The description names none.
+    """
+    try:
+        encoder = {key: description["encoder"][key] for key in ("name", "model", "commit", "revision")}
+        return Space.from_dict(description["space"]), encoder
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RunDamaged(
+            f"The head {description['head']} on {description['feature']} names no space ({error}). "
+            "Run `frozenhead fit` again."
+        ) from error
 
 
 def recorded_checkpoint(

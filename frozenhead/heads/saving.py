@@ -55,6 +55,11 @@ def save_head(head: Head, folder: Path, *, facts: dict[str, Any] | None = None) 
         raise ValueError(f"facts must not be named {', '.join(sorted(taken))}: a head's own values are.")
     description = json.loads(json.dumps(own | (facts or {}), allow_nan=False))  # as it will be read
     write_file(folder / WEIGHTS, weights)
+    write_description(folder, description)
+
+
+def write_description(folder: Path, description: dict[str, Any]) -> None:
+    """Write what `read_description` gave, changed or not, as `head.json`. Raises `StorageError`."""
     write_json(folder / DESCRIPTION, description | {"digest": _digest(description)})
 
 
