@@ -11,10 +11,17 @@ if TYPE_CHECKING:
     from frozenhead.cache import VectorCache
     from frozenhead.embedder import Embedder
     from frozenhead.heads import DenseHead, SoftmaxHead
+    from frozenhead.pipeline import load_pipeline
 
-__all__ = ["DenseHead", "Embedder", "SoftmaxHead", "VectorCache"]
+__all__ = ["DenseHead", "Embedder", "SoftmaxHead", "VectorCache", "load_pipeline"]
 
-_ROOMS = {"DenseHead": "heads", "Embedder": "embedder", "SoftmaxHead": "heads", "VectorCache": "cache"}
+_ROOMS = {
+    "DenseHead": "heads",
+    "Embedder": "embedder",
+    "SoftmaxHead": "heads",
+    "VectorCache": "cache",
+    "load_pipeline": "pipeline",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -33,6 +33,7 @@ from frozenhead.terminal import (
     TerminalVoice,
     corpus_lines,
     counts_line,
+    export_lines,
     feature_lines,
     listen_to_library,
     output_console,
@@ -322,6 +323,9 @@ def predict(
         str | None, typer.Option("--features", metavar="NAME", help="Default: the best on validation.")
     ] = None,
     text: Annotated[str | None, typer.Option("--text", metavar="COL", help="Text column; default the run's.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="NAME", help="Where the encoder is; default what the head says.")
+    ] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Leave cells that look like formulas as they are.")] = False,
     device: Device = "auto",
     file_format: Format = None,
@@ -338,8 +342,8 @@ def predict(
     if as_json and out == "-":
         raise UsageError("--json and the table would both go to standard output; give the table a file with -o FILE.")
     options = PredictOptions(
-        run=run, data=data, out=out, head=head, feature=features, text=text, device=device, cache_dir=cache_dir,
-        raw=raw, format=file_format, encoding=encoding, delimiter=delimiter,
+        run=run, data=data, out=out, head=head, feature=features, model=model, text=text, device=device,
+        cache_dir=cache_dir, raw=raw, format=file_format, encoding=encoding, delimiter=delimiter,
     )  # fmt: skip
     voice = TerminalVoice(quiet=quiet)
     summary, output = run_predict(options, voice)
@@ -350,6 +354,30 @@ def predict(
         sys.stdout.buffer.flush()
     else:
         voice.say(f"wrote {summary['rows']:,} rows to {out}: {counts_line(summary['predicted'])}")
+
+
+@app.command()
+def export(
+    source: Annotated[Path, typer.Argument(metavar="HEAD", help="RUN/heads/<feature>/<head>, or a run.")],
+    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="The folder to make: new or empty.")],
+    head: Annotated[str | None, typer.Option("--head", help="Of a run; default the best on validation.")] = None,
+    features: Annotated[
+        str | None, typer.Option("--features", "--feature", metavar="NAME", help="Of a run; default likewise.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make a folder of a trained head for others: the head, its encoder's identity, a model card."""
+    from frozenhead.commands.export import ExportOptions
+    from frozenhead.commands.export import export as run_export
+
+    options = ExportOptions(source=source, to=to, head=head, feature=features, overwrite=overwrite)
+    result = run_export(options, TerminalVoice(quiet=quiet))
+    if as_json:
+        print_json(result)
+    else:
+        print_lines(export_lines(result))
 
 
 @app.command()

@@ -8,6 +8,7 @@ import errno
 import json
 import os
 import secrets
+import shutil
 import socket
 import stat
 from collections.abc import Iterator
@@ -157,6 +158,31 @@ def make_folder(path: Path, *, mode: int = 0o777) -> None:
             if not path.is_dir():
                 raise
         sync_folder(path.parent)
+
+
+@contextmanager
+def new_folder(place: Path, *, old: Path) -> Iterator[Path]:
+    """A folder to fill, which becomes `place` when the block ends, whole; if anything raises, `place` is as it was.
+
+    What stood there is renamed to `old`, beside it, and removed last: a kill in between leaves it under that name.
+    """
+    fresh = place.parent / temporary_name()
+    with storage_errors(place, "write"):
+        try:
+            os.mkdir(fresh)
+            yield fresh
+            if place.exists():
+                shutil.rmtree(old, ignore_errors=True)
+                os.rename(place, old)
+            os.rename(fresh, place)
+            shutil.rmtree(old, ignore_errors=True)
+        except BaseException:
+            if old.exists() and not place.exists():
+                with suppress(OSError):
+                    os.rename(old, place)
+            raise
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
 
 
 def check_writable(folder: Path) -> None:

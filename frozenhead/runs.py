@@ -14,7 +14,6 @@ import hashlib
 import io
 import json
 import logging
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from frozenhead.errors import FormatRefused, RunDamaged, RunNotFound, UsageError
-from frozenhead.files import TEMPORARY_PREFIX, make_folder, new_file, storage_errors, temporary_name, write_json
+from frozenhead.files import TEMPORARY_PREFIX, make_folder, new_file, new_folder, write_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -199,20 +198,10 @@ class Run:
     @contextmanager
     def new_head(self, feature: str, head: str) -> Iterator[Path]:
         """A folder to fill; when the block ends it takes the place of the head that stood there, whole."""
-        parent = self.folder / "heads" / feature
-        make_folder(parent)
-        fresh, place, old = parent / temporary_name(), parent / head, parent / f"{_OLD}{head}"
-        with storage_errors(place, "write"):
-            try:
-                fresh.mkdir()
-                yield fresh
-                if place.exists():
-                    shutil.rmtree(old, ignore_errors=True)
-                    os.rename(place, old)
-                os.rename(fresh, place)
-                shutil.rmtree(old, ignore_errors=True)
-            finally:
-                shutil.rmtree(fresh, ignore_errors=True)
+        place = self.folder / "heads" / feature / head
+        make_folder(place.parent)
+        with new_folder(place, old=place.with_name(f"{_OLD}{head}")) as fresh:
+            yield fresh
 
 
 def check_place(folder: Path) -> None:
@@ -275,6 +264,7 @@ def reading(path: Path, again: str) -> Iterator[Path]:
 
 
 def read_json(path: Path, again: str) -> dict[str, Any]:
+    """A JSON object of a file. Raises `RunDamaged` if there is none; `again` is the command that writes it anew."""
     with reading(path, again):
         content = json.loads(path.read_bytes())
         if not isinstance(content, dict):

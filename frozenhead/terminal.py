@@ -5,6 +5,7 @@ Bars vanish when stderr is no terminal, `--quiet` silences both, and NO_COLOR is
 
 import json
 import logging
+import shlex
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -186,6 +187,20 @@ def _long_texts(facts: Mapping[str, Any]) -> str:
         classes = sorted(classes, key=lambda item: -item[1][share])[:WORST_CLASSES]
     parts = ", ".join(f"{shown(label)} {part[share]:.1%}" for label, part in classes)
     return f"{line}{', most of' if many else ':'} {parts}" if parts else line
+
+
+def export_lines(result: Mapping[str, Any]) -> list[str]:
+    """What `export` made, what its owner still has to say, and the command that uses it."""
+    low, high = result["intervals"]["macro_f1"]
+    rows, split = result["scores"]["rows"], {"test": "test", "val": "validation"}[result["split"]]
+    folder = shlex.quote(result["folder"])
+    model = " --model FOLDER" if result["local_encoder"] else ""
+    return [
+        f"{result['folder']}: {shown(result['head'])} on {shown(result['feature'])}, macro F1 "
+        f"{result['scores']['macro_f1']:.4f} ({low:.4f} to {high:.4f}) on {rows:,} {split} rows",
+        f"read its README.md and state the licence there{'; hand on the encoder too' if model else ''}",
+        f"next: frozenhead predict {folder} NEW.csv{model} -o labelled.csv",
+    ]
 
 
 def verdict_lines(result: Mapping[str, Any]) -> list[str]:

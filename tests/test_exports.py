@@ -9,7 +9,7 @@ import pytest
 import frozenhead
 
 EXPORTS = {
-    "frozenhead": ["DenseHead", "Embedder", "SoftmaxHead", "VectorCache"],
+    "frozenhead": ["DenseHead", "Embedder", "SoftmaxHead", "VectorCache", "load_pipeline"],
     "frozenhead.cache": [
         "Compaction", "Lookup", "ShardWriter", "Space", "SpaceStore", "SpaceSummary", "VectorCache", "compact",
         "default_folder", "distinct_keys", "text_keys",
@@ -20,7 +20,9 @@ EXPORTS = {
         "special_tokens", "token_counts",
     ],
     "frozenhead.heads": [
-        "HEADS", "CentroidHead", "DenseHead", "FittedHead", "Head", "KnnHead", "LogisticHead", "MajorityHead", "RidgeHead", "ShuffledHead", "SoftmaxHead", "SvmHead", "TfidfHead", "Threshold", "ThresholdRule", "Trainer", "TrainingSettings", "estimate_seconds", "fit_many", "head_options", "load_head", "make_head", "save_head",
+        "HEADS", "CentroidHead", "DenseHead", "FittedHead", "Head", "KnnHead", "LogisticHead", "MajorityHead",
+        "RidgeHead", "ShuffledHead", "SoftmaxHead", "SvmHead", "TfidfHead", "Threshold", "ThresholdRule", "Trainer",
+        "TrainingSettings", "estimate_seconds", "fit_many", "head_options", "load_head", "make_head", "save_head",
     ],
     "frozenhead.corpus": [
         "Columns", "Corpus", "CorpusOptions", "Format", "Table", "check_format", "column_values", "docstring_corpus",

@@ -1,6 +1,6 @@
 """Which heads `fit` is to train: names, options, class weights, grids and seeds, as unfitted heads.
 
-    --grid lr=1e-4,1e-3 --grid hidden=256,512x128 --seeds 2    2 x 2 settings, 2 seeds each: 8 candidates
+--grid lr=1e-4,1e-3 --grid hidden=256,512x128 --seeds 2    2 x 2 settings, 2 seeds each: 8 candidates
 """
 
 import itertools
@@ -85,7 +85,13 @@ def choose_heads(
         Choice(
             name=name,
             settings=tuple(
-                _setting(name, fixed[name], dict(zip(searched[name], values, strict=True)), weight, seed, seeds)
+                _setting(
+                    name,
+                    fixed[name],
+                    dict(zip(searched[name], values, strict=True)),
+                    weight=weight,
+                    seeds=range(seed, seed + seeds),
+                )
                 for values in itertools.product(*searched[name].values())
             ),
         )
@@ -93,14 +99,12 @@ def choose_heads(
     ]
 
 
-def _setting(
-    name: str, fixed: Mapping[str, Any], searched: Mapping[str, Any], weight: Any, seed: int, seeds: int
-) -> Setting:
+def _setting(name: str, fixed: Mapping[str, Any], searched: Mapping[str, Any], *, weight: Any, seeds: range) -> Setting:
     """One point of a grid. A wrong option is found here, before anything is trained."""
     options = {**fixed, **searched}
-    first = make_head(name, class_weight=weight, seed=seed, options=options)
-    count = seeds if "random_state" in first.get_params() else 1
-    others = (make_head(name, class_weight=weight, seed=seed + i, options=options) for i in range(1, count))
+    first = make_head(name, class_weight=weight, seed=seeds[0], options=options)
+    further = seeds[1:] if "random_state" in first.get_params() else ()
+    others = (make_head(name, class_weight=weight, seed=seed, options=options) for seed in further)
     return Setting(options=dict(searched), heads=(first, *others))
 
 

@@ -4,7 +4,6 @@ For each seed the rows stand in one random order, the classes mixed evenly, and 
 larger share holds the smaller ones. All points of a dense head are trained together.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -80,6 +79,6 @@ def _seeded(head: Head, seed: int) -> Head:
 
 
 def _scores(head: Head, rows: Any, keeper: Keeper) -> dict[str, float]:
-    labels: Sequence[str] = keeper.labels[keeper.split["val"]]
+    labels = keeper.labels[keeper.split["val"]]
     block = score_block(labels, head.predict_proba(rows), head.classes_.tolist(), keeper.weights) or {}
     return {name: block[name] for name in SCORED}

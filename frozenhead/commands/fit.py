@@ -229,7 +229,7 @@ class _Fitting:
         what = f"{candidates:,} candidates of {name}{earlier}, about {_duration(seconds)}"
         if seconds > LONGEST_UNASKED and not self.options.yes:
             raise UsageError(
-                f"{what}. Add --yes to begin all the same, --halving to drop the worse half early, or give fewer values."
+                f"{what}. Add --yes to begin it, --halving to drop the worse half early, or try fewer values."
             )
         self.voice.say(what)
 
@@ -269,7 +269,8 @@ def _check_splits(keeper: Keeper, choices: Sequence[Choice], options: FitOptions
     for what, asked in wanted.items():
         if asked:
             raise DataError(
-                f"{what} chooses by validation rows, and this run has none. Embed with --split, --val or --split-column."
+                f"{what} chooses by validation rows, and this run has none. "
+                "Embed with --split, --val or --split-column."
             )
 
 

@@ -190,9 +190,7 @@ class Keeper:
         return score_block(labels, probabilities, head.classes_.tolist(), self.weights, predicted=predicted)
 
 
-def _result(
-    feature: str, name: str, description: Mapping[str, Any], metrics: Mapping[str, Any]
-) -> dict[str, Any]:
+def _result(feature: str, name: str, description: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "feature": feature,
         "head": name,

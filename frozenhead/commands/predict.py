@@ -12,16 +12,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from frozenhead.cache import Space, VectorCache
-from frozenhead.commands.vectors import embed_aloud, recorded_checkpoint
+from frozenhead.cache import VectorCache
+from frozenhead.commands.choosing import choose_head
+from frozenhead.commands.vectors import embed_aloud
 from frozenhead.commands.voice import Silence, Voice
 from frozenhead.corpus import Format, Table, check_format, column_values, find_columns, read_table
-from frozenhead.embedder import settings_of, space_of
-from frozenhead.errors import CacheDamaged, DataError, HeadNotFound, RunDamaged, SpaceMismatch, UsageError
+from frozenhead.embedder import settings_of
+from frozenhead.errors import CacheDamaged, DataError, UsageError
 from frozenhead.files import write_file
 from frozenhead.heads import Head, load_head
 from frozenhead.heads.saving import DESCRIPTION, read_description
 from frozenhead.labels import shown
+from frozenhead.pipeline import describe_head, find_encoder
 from frozenhead.runs import Run, StoredHead, parquet_bytes
 
 PREDICTED = "predicted"
@@ -46,6 +48,8 @@ class PredictOptions:
         Path, or `-` for standard output.
     head, feature : str, optional
         Which head of the run; default the best by validation macro F1.
+    model : str, optional
+        Where the encoder is now: its folder, a hub id, or `minilm`; default what the head says.
     text : str, optional
         The text column; default the one of the run, else guessed.
     device : str
@@ -61,6 +65,7 @@ class PredictOptions:
     out: str = "-"
     head: str | None = None
     feature: str | None = None
+    model: str | None = None
     text: str | None = None
     device: str = "auto"
     cache_dir: Path | None = None
@@ -101,7 +106,7 @@ def predict(options: PredictOptions, voice: Voice | None = None) -> tuple[dict[s
     texts = _texts(table, options, run, voice)
     voice.say(f"head {shown(stored.head)} on {shown(stored.feature)}")
     cache = VectorCache(options.cache_dir or _cache_of(run, stored.feature))
-    inputs, counts = _inputs(texts, info, cache, options.device, voice)
+    inputs, counts = _inputs(texts, info, cache, options, voice)
     probabilities = head.predict_proba(inputs)  # (N, K)
     frame = _output_frame(table, head, probabilities)
     escaped = 0 if options.raw or output_format(options.out) not in SPREADSHEETS else count_formulas(frame)
@@ -126,27 +131,10 @@ def predict(options: PredictOptions, voice: Voice | None = None) -> tuple[dict[s
 def _choose(options: PredictOptions) -> tuple[StoredHead, Run | None]:
     """The head to use, and the run it stands in; a head that was shipped alone stands in none."""
     if (options.run / DESCRIPTION).exists():  # a head on its own
-        info = read_description(options.run)
-        if not {"feature", "takes"} <= info.keys():
-            raise RunDamaged(
-                f"{options.run / DESCRIPTION} does not say what the head takes. Run `frozenhead fit` again."
-            )
+        info = describe_head(options.run)
         return StoredHead(feature=info["feature"], head=info["head"], folder=options.run), None
     run = Run.open(options.run)
-    there = run.heads()
-    fitting = [h for h in there if options.head in (None, h.head) and options.feature in (None, h.feature)]
-    if not fitting:
-        names = ", ".join(f"{h.head} on {h.feature}" for h in there)
-        wanted = f" {options.head or 'head'}{f' on {options.feature}' if options.feature else ''}"
-        has = f"It has: {names}." if there else "It has none yet."
-        raise HeadNotFound(f"{options.run} has no trained{wanted}. {has} Train one: frozenhead fit {options.run}")
-    return min(fitting, key=_rank), run
-
-
-def _rank(stored: StoredHead) -> tuple[float, float]:
-    """Best first: validation macro F1, then lower log loss. The test split chooses nothing."""
-    val = stored.metrics().get("val")
-    return (-val["macro_f1"], val["log_loss"]) if val else (0.0, 0.0)
+    return choose_head(run, head=options.head, feature=options.feature), run
 
 
 def _cache_of(run: Run | None, feature: str) -> str | None:
@@ -166,24 +154,13 @@ def _texts(table: Table, options: PredictOptions, run: Run | None, voice: Voice)
 
 
 def _inputs(
-    texts: Sequence[str], info: dict[str, Any], cache: VectorCache, device: str, voice: Voice
+    texts: Sequence[str], info: dict[str, Any], cache: VectorCache, options: PredictOptions, voice: Voice
 ) -> tuple[Any, dict[str, Any]]:
     """What the head takes: the texts, or their vectors of the space it was trained on."""
     if info["takes"] == "texts":
         return np.array(list(texts), object), {}
-    name = f"{info['head']} on {info['feature']}"
-    try:
-        space = Space.from_dict(info["space"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise RunDamaged(f"The head {name} names no space ({error}). Run `frozenhead fit` again.") from error
-    checkpoint = recorded_checkpoint(info["encoder"], space, name)
-    settings = settings_of(space, device=device)
-    given = space_of(checkpoint, settings.poolings[0], settings)
-    if given.id != space.id:
-        raise SpaceMismatch(
-            f"{name} was trained on vectors with {space.difference(given)}; this frozenhead gives the latter.\n"
-            "Run `frozenhead embed` and `frozenhead fit` again with this version."
-        )
+    checkpoint, space = find_encoder(info, model=options.model)
+    settings = settings_of(space, device=options.device)
     embedded = embed_aloud(checkpoint, texts, settings=settings, cache=cache, voice=voice)
     longer = int((embedded.tokens > space.max_length).sum())
     if longer:

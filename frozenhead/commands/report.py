@@ -28,14 +28,15 @@ def report(folder: Path) -> dict[str, Any]:
     if not run.info["classes"]:
         raise DataError(f"{folder} holds unlabelled texts: there is nothing to compare.")
     evidence = gather(
-        corpus=run.corpus(), features=run.features(), heads=[_evidence(h) for h in run.heads()], run=run.info
+        corpus=run.corpus(), features=run.features(), heads=[head_evidence(h) for h in run.heads()], run=run.info
     )
     write_json(folder / "report.json", evidence)
     write_file(folder / "report.html", render(evidence, draw(evidence)).encode())
     return evidence
 
 
-def _evidence(stored: StoredHead) -> HeadEvidence:
+def head_evidence(stored: StoredHead) -> HeadEvidence:
+    """A head as the report reads it. Raises `RunDamaged`."""
     info = read_description(stored.folder)
     weights = dict(zip(info["classes"], info["class_weights"], strict=True))
     return HeadEvidence(

@@ -20,9 +20,8 @@ from frozenhead.embedder import (
     Listener,
     decide,
     embed_texts,
-    find_checkpoint,
 )
-from frozenhead.errors import CacheDamaged, RunDamaged, SpaceMismatch, StorageError, UsageError
+from frozenhead.errors import CacheDamaged, RunDamaged, StorageError, UsageError
 from frozenhead.runs import SPLITS, Run
 
 if TYPE_CHECKING:
@@ -217,21 +216,3 @@ def recorded_space(record: Mapping[str, Any], name: str) -> Space:
     if space.id != known:
         raise RunDamaged(f"The space of {name} does not match its id. Run `frozenhead embed` again.")
     return space
-
-
-def recorded_checkpoint(encoder: dict[str, Any], space: Space, name: str) -> Checkpoint:
-    """The checkpoint that a space was computed with.
-
-    Raises
-    ------
-    SpaceMismatch
-        The checkpoint under that name has other files now.
-    """
-    checkpoint = find_checkpoint(encoder["model"], revision=encoder["commit"] or encoder["revision"])
-    if checkpoint.files != space.files:
-        changed = sorted({n for n, _ in set(checkpoint.files) ^ set(space.files)})
-        raise SpaceMismatch(
-            f"{name} was trained on vectors of another checkpoint: {encoder['model']} has changed since "
-            f"({', '.join(changed[:3])}).\nBring the old files back, or run `frozenhead embed` and `fit` again."
-        )
-    return checkpoint

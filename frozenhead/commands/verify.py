@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 
 from frozenhead.cache import Space
 from frozenhead.cache.space import View
-from frozenhead.commands.vectors import recorded_checkpoint, recorded_space, run_vectors, view_records, view_vectors
+from frozenhead.commands.vectors import recorded_space, run_vectors, view_records, view_vectors
 from frozenhead.commands.voice import Advance, Silence, Voice
 from frozenhead.embedder.plain import PlainEncoder
 from frozenhead.errors import DataError, RunNotFound, UsageError
 from frozenhead.heads import Trainer, TrainingSettings
 from frozenhead.heads.base import encode_labels
 from frozenhead.heads.weighting import class_weights
+from frozenhead.pipeline import recorded_checkpoint
 from frozenhead.runs import Run
 
 COMPONENT, COSINE = "largest difference of a component", "largest 1 - cosine"

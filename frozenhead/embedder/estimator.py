@@ -15,7 +15,7 @@ from frozenhead.embedder.compute import embed_texts
 from frozenhead.embedder.encoder import Encoder
 from frozenhead.embedder.finding import find_checkpoint
 from frozenhead.embedder.settings import EmbedSettings, decide, follow_folder, space_of
-from frozenhead.errors import CacheDamaged, DataError
+from frozenhead.errors import CacheDamaged, DataError, SpaceMismatch
 
 
 class Embedder(TransformerMixin, BaseEstimator):
@@ -44,6 +44,8 @@ class Embedder(TransformerMixin, BaseEstimator):
     backend : {"auto", "torch", "openvino"}
     cache_dir : path, optional
         Default: `FROZENHEAD_CACHE_DIR`, else the user's cache folder.
+    space : str, optional
+        The id of the space that a head was trained on: vectors of another one are refused, whatever made it another.
 
     Notes
     -----
@@ -70,6 +72,7 @@ class Embedder(TransformerMixin, BaseEstimator):
         device: str = "auto",
         backend: str = "auto",
         cache_dir: str | os.PathLike[str] | None = None,
+        space: str | None = None,
     ) -> None:
         self.model = model
         self.pooling = pooling
@@ -82,6 +85,7 @@ class Embedder(TransformerMixin, BaseEstimator):
         self.device = device
         self.backend = backend
         self.cache_dir = cache_dir
+        self.space = space
 
     def fit(self, X: Iterable[str], y: ArrayLike | None = None) -> "Embedder":  # noqa: ARG002 (scikit-learn's signature)
         """Check that X holds texts. Nothing is learned and no encoder is loaded."""
@@ -106,6 +110,8 @@ class Embedder(TransformerMixin, BaseEstimator):
             X is a bare string, or a row is not a string (its index is named).
         DataError
             A row holds half a surrogate pair, which no tokenizer reads (its index is named).
+        SpaceMismatch
+            The vectors would be of another space than `space`.
         EncoderError, StorageError
             See `frozenhead.errors`.
         """
@@ -114,6 +120,11 @@ class Embedder(TransformerMixin, BaseEstimator):
         settings = decide(self._settings(), checkpoint)
         cache = self._cache()
         store = cache.space(space_of(checkpoint, settings.poolings[0], settings))
+        if self.space is not None and self.space != store.space.id:
+            raise SpaceMismatch(
+                f"The vectors of {self.model} are of the space {store.space.id[:12]}, expected {self.space[:12]}: its "
+                "files or the settings changed.\nBring them back, or use a head that was trained on these vectors."
+            )
         every = text_keys(texts, prefix=settings.prefix or "")
         first, inverse = distinct_keys(every)
         keys = every[first]

@@ -76,20 +76,34 @@ class Head(ClassifierMixin, BaseEstimator, ABC):
             Fewer than two classes, labels of mixed types, a row that is not finite, weights that are negative or all
             0, a validation label that y lacks, or a wrong option.
         """
+        inputs, codes, counts = self.begin(X, y, sample_weight)
+        held = None if validation is None else self.checked_validation(*validation)
+        self._fit(inputs, codes, counts * self.class_weights_[codes], held)
+        return self
+
+    def begin(
+        self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> tuple[Any, NDArray[np.int64], NDArray[np.float64]]:
+        """The part of `fit` before training: checked inputs, codes (N,) and weights (N,) of the rows."""
         refuse_mixed_types(y)
         inputs, labels = self._checked_inputs(X, y)
         inputs, labels, counts = _weighted(inputs, labels, sample_weight)
-        self.classes_, codes = encode_labels(labels)
-        if len(self.classes_) < 2:
-            raise ValueError(f"y holds one class, {self.classes_.tolist()[0]!r}; a classifier needs at least two.")
-        self.class_weights_ = class_weights(self.class_weight, self.classes_, codes, counts)
+        classes, codes = encode_labels(labels)
+        if len(classes) < 2:
+            raise ValueError(f"y holds one class, {classes.tolist()[0]!r}; a classifier needs at least two.")
+        self.learn_classes(classes, codes, counts)
+        return inputs, codes, counts
+
+    def learn_classes(self, classes: NDArray[Any], codes: NDArray[np.int64], counts: NDArray[np.float64]) -> None:
+        """Take classes (K,) and their weights in the loss from codes (N,) and weights (N,) of rows; forget all else."""
+        if len(absent := np.setdiff1d(np.arange(len(classes)), codes)):
+            raise ValueError(f"No row has the class {classes.tolist()[absent[0]]!r}.")
+        self.classes_ = classes
+        self.class_weights_ = class_weights(self.class_weight, classes, codes, counts)
         self.history_: list[dict[str, Any]] = []
         self.best_epoch_: int | None = None
         self.temperature_: float = 1.0
         self.threshold_: Threshold | None = None
-        held = None if validation is None else self._checked_validation(*validation)
-        self._fit(inputs, codes, counts * self.class_weights_[codes], held)
-        return self
 
     def calibrate(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Set `temperature_` to what gives these rows the lowest log loss; rows that training saw would flatter it.
@@ -110,7 +124,7 @@ class Head(ClassifierMixin, BaseEstimator, ABC):
             As `fit`.
         """
         check_is_fitted(self)
-        inputs, codes = self._checked_validation(X, y)
+        inputs, codes = self.checked_validation(X, y)
         weights = _checked_weights(sample_weight, codes)
         logits = self._logits(inputs)
         best = fit_temperature(logits, codes, weights)
@@ -160,7 +174,7 @@ class Head(ClassifierMixin, BaseEstimator, ABC):
         if positive not in labels:
             raise ValueError(f"positive is {positive!r}{nearest(positive, labels)}; the classes are {labels}.")
         code = labels.index(positive)
-        inputs, codes = self._checked_validation(X, y)
+        inputs, codes = self.checked_validation(X, y)
         weights = _checked_weights(sample_weight, codes)
         value = choose_threshold(self._calibrated(inputs)[:, code], codes == code, rule, weights)
         self.threshold_ = Threshold(positive=labels[code], value=value, rule=str(rule))
@@ -231,7 +245,7 @@ class Head(ClassifierMixin, BaseEstimator, ABC):
         _refuse_infinite(inputs, "X")
         return inputs
 
-    def _checked_validation(self, X: Any, y: ArrayLike) -> tuple[Any, NDArray[np.int64]]:
+    def checked_validation(self, X: Any, y: ArrayLike) -> tuple[Any, NDArray[np.int64]]:
         """Validation inputs, and the codes of labels that `fit` has seen."""
         refuse_mixed_types(y)
         inputs = self._checked(X)

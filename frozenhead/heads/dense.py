@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frozenhead.heads.base import BLOCK, Head, softmax
-from frozenhead.heads.learner import Task
+from frozenhead.heads.learner import Outcome, Task
 from frozenhead.heads.many import train_heads
 from frozenhead.heads.network import scores
 from frozenhead.heads.settings import Activation, Loss, Schedule, TrainingSettings
@@ -22,7 +22,7 @@ class DenseHead(Head):
 
     Parameters
     ----------
-    hidden : int or sequence of int, default 512
+    hidden : int or sequence of int, default (512,)
         Units of each hidden layer, the first one first; an int is one layer, `()` none.
     activation : "relu", "gelu" or "tanh", default "relu"
         Of the hidden units.
@@ -70,7 +70,7 @@ class DenseHead(Head):
     def __init__(
         self,
         *,
-        hidden: int | Sequence[int] = 512,
+        hidden: int | Sequence[int] = (512,),
         activation: Activation = "relu",
         dropout: float = 0.1,
         lr: float = 1e-3,
@@ -90,7 +90,7 @@ class DenseHead(Head):
         class_weight: ClassWeight = "balanced",
         random_state: int = 0,
     ) -> None:
-        self.hidden = tuple(hidden) if isinstance(hidden, list) else hidden  # JSON makes lists of tuples
+        self.hidden = hidden
         self.activation = activation
         self.dropout = dropout
         self.lr = lr
@@ -123,14 +123,26 @@ class DenseHead(Head):
         validation: tuple[NDArray[np.float32], NDArray[np.int64]] | None,
     ) -> None:
         counts = weights / self.class_weights_[codes]
-        task = Task(
-            settings=self.settings(),
-            class_weights=self.class_weights_,
-            row_weights=None if (counts == 1).all() else counts,
-        )
+        task = self.task(row_weights=None if (counts == 1).all() else counts)
         (outcome,) = train_heads(X, codes, [task], n_classes=len(self.classes_), validation=validation)
         if outcome.error:
             raise ValueError(outcome.error)
+        self.adopt(outcome)
+
+    def task(
+        self,
+        *,
+        rows: NDArray[np.int64] | None = None,
+        row_weights: NDArray[np.float64] | None = None,
+        views: Sequence[NDArray[Any]] = (),
+    ) -> Task:
+        """What `train_heads` is to train; the classes are known. Raises `ValueError` for a wrong option."""
+        return Task(
+            settings=self.settings(), class_weights=self.class_weights_, rows=rows, row_weights=row_weights, views=views
+        )
+
+    def adopt(self, outcome: Outcome) -> None:
+        """Become the head that was trained."""
         self.history_, self.best_epoch_ = outcome.history, outcome.best_epoch
         self._keep(outcome.parameters)
 

@@ -88,11 +88,11 @@ def fit_many(
     tell = progress or _unheard
     settled = 0
     if dense:
-        stack = _Stacked([heads[i] for i in dense], X, y, _of(rows, dense), validation, views)
+        stack = _Stacked([heads[i] for i in dense], X, y, rows=_of(rows, dense), validation=validation, views=views)
         for one in stack.fit(halving, lambda done, _: tell(done, total)):
             yield replace(one, index=dense[one.index])
         settled = total - len(others)
-    for one in _each([heads[i] for i in others], X, y, _of(rows, others), validation, jobs):
+    for one in _each([heads[i] for i in others], X, y, rows=_of(rows, others), validation=validation, jobs=jobs):
         settled += 1
         tell(settled, total)
         yield replace(one, index=others[one.index])
@@ -103,8 +103,8 @@ def estimate_seconds(
 ) -> float:
     """About how long `fit_many` would take without halving: some steps of each shape and one other head are timed."""
     dense, others = _parted(heads)
-    seconds = _Stacked([heads[i] for i in dense], X, y, None, validation, ()).estimate() if dense else 0.0
-    for one in _each([heads[i] for i in others[:1]], X, y, None, validation, 1):
+    seconds = _Stacked([heads[i] for i in dense], X, y, validation=validation).estimate() if dense else 0.0
+    for one in _each([heads[i] for i in others[:1]], X, y, validation=validation):
         seconds += one.seconds * len(others) / jobs
     return seconds
 
@@ -117,9 +117,10 @@ class _Stacked:
         heads: Sequence[DenseHead],
         X: Any,
         y: ArrayLike,
-        rows: Rows | None,
+        *,
+        rows: Rows | None = None,
         validation: Validation | None,
-        views: Sequence[NDArray[Any]],
+        views: Sequence[NDArray[Any]] = (),
     ) -> None:
         first: DenseHead = clone(heads[0])
         self.X, self.codes, counts = first.begin(X, y)
@@ -163,7 +164,13 @@ class _Stacked:
 
 
 def _each(
-    heads: Sequence[Head], X: Any, y: ArrayLike, rows: Rows | None, validation: Validation | None, jobs: int
+    heads: Sequence[Head],
+    X: Any,
+    y: ArrayLike,
+    *,
+    rows: Rows | None = None,
+    validation: Validation | None,
+    jobs: int = 1,
 ) -> Iterator[FittedHead]:
     """Copies of heads, each fitted by itself, in order."""
     labels = np.asarray(y)

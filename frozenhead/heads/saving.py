@@ -50,7 +50,7 @@ def save_head(head: Head, folder: Path, *, facts: dict[str, Any] | None = None) 
         "format": HEAD_FORMAT,
         "head": name,
         "classes": head.classes_.tolist(),
-        "params": {k: _plain(head, v) for k, v in head.get_params().items()},
+        "params": plain_params(head),
         "class_weights": head.class_weights_.tolist(),
         "best_epoch": head.best_epoch_,
         "temperature": head.temperature_,
@@ -61,6 +61,11 @@ def save_head(head: Head, folder: Path, *, facts: dict[str, Any] | None = None) 
         raise ValueError(f"facts must not be named {', '.join(sorted(taken))}: a head's own values are.")
     description = json.loads(json.dumps(own | (facts or {}), allow_nan=False))  # as it will be read
     write_file(folder / WEIGHTS, weights)
+    write_description(folder, description)
+
+
+def write_description(folder: Path, description: dict[str, Any]) -> None:
+    """Write what `read_description` gave, changed or not, as `head.json`. Raises `StorageError`."""
     write_json(folder / DESCRIPTION, description | {"digest": _digest(description)})
 
 
@@ -103,7 +108,7 @@ def load_head(folder: Path) -> Head:
 def _described(description: Mapping[str, Any]) -> Head:
     """The head that a description speaks of, its learned arrays still missing."""
     labels = description["classes"]
-    params = dict(description["params"])
+    params = {k: tuple(v) if isinstance(v, list) else v for k, v in description["params"].items()}
     if isinstance(params.get("class_weight"), dict):  # JSON made its keys strings; a mapping names every class
         params["class_weight"] = dict(zip(labels, description["class_weights"], strict=True))
     head = HEADS[description["head"]](**params)
@@ -148,6 +153,11 @@ def read_description(folder: Path) -> dict[str, Any]:
 
 def _digest(description: dict[str, Any]) -> str:
     return hashlib.sha256(canonical_json(description)).hexdigest()
+
+
+def plain_params(head: Head) -> dict[str, Any]:
+    """A head's parameters as JSON knows them."""
+    return {name: _plain(head, value) for name, value in head.get_params().items()}
 
 
 def _plain(head: Head, value: Any) -> Any:

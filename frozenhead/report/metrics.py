@@ -29,7 +29,7 @@ def balanced_weights(train_labels: Iterable[str], classes: Sequence[str]) -> dic
     ValueError
         A class without a training row, or a label that is not in `classes`.
     """
-    counts = np.bincount(_positions(train_labels, classes), minlength=len(classes))  # (K,)
+    counts = np.bincount(positions(train_labels, classes), minlength=len(classes))  # (K,)
     if not counts.all():
         empty = [name for name, count in zip(classes, counts, strict=True) if not count]
         raise ValueError(f"no training row has the label {empty[0]!r}")
@@ -73,15 +73,15 @@ def score_block(
     ValueError
         A label outside `classes`, or numbers that are not probabilities.
     """
-    true = _positions(labels, classes)  # (n,)
-    _check_probabilities(probabilities, (len(true), len(classes)))
+    true = positions(labels, classes)  # (n,)
+    check_probabilities(probabilities, (len(true), len(classes)))
     if len(true) == 0:
         return None
     K = len(classes)
-    chosen = probabilities.argmax(axis=1) if predicted is None else _positions(predicted, classes)  # (n,)
+    chosen = probabilities.argmax(axis=1) if predicted is None else positions(predicted, classes)  # (n,)
     confusion = np.bincount(K * true + chosen, minlength=K * K).reshape(K, K)  # (K, K)
     precision, recall, f1, support = _per_class(confusion)
-    losses = _row_losses(probabilities, true)  # (n,)
+    losses = row_losses(probabilities, true)  # (n,)
     row_weights = np.array([weights[name] for name in classes])[true]  # (n,)
     return {
         "rows": len(true),
@@ -103,7 +103,8 @@ def score_block(
     }
 
 
-def _positions(labels: Iterable[str], classes: Sequence[str]) -> NDArray[np.int64]:
+def positions(labels: Iterable[str], classes: Sequence[str]) -> NDArray[np.int64]:
+    """Each label's position among the classes (n,). Raises `ValueError` for one that is not there."""
     position = {name: c for c, name in enumerate(classes)}
     try:
         return np.array([position[label] for label in labels], dtype=np.int64)  # (n,)
@@ -111,7 +112,8 @@ def _positions(labels: Iterable[str], classes: Sequence[str]) -> NDArray[np.int6
         raise ValueError(f"the label {error.args[0]!r} is none of the {len(classes)} classes") from None
 
 
-def _check_probabilities(probabilities: NDArray[np.float64], shape: tuple[int, int]) -> None:
+def check_probabilities(probabilities: NDArray[np.float64], shape: tuple[int, int]) -> None:
+    """Raise `ValueError` unless these are probabilities of this shape (n, K)."""
     if probabilities.shape != shape:
         raise ValueError(f"probabilities have the shape {probabilities.shape}, expected {shape}")
     inside = (probabilities >= 0) & (probabilities <= 1)  # (n, K)  False for NaN too
@@ -120,7 +122,7 @@ def _check_probabilities(probabilities: NDArray[np.float64], shape: tuple[int, i
         raise ValueError(f"row {int(valid.argmin())} does not hold probabilities: numbers in 0..1 that add up to 1")
 
 
-def _row_losses(probabilities: NDArray[np.float64], true: NDArray[np.int64]) -> NDArray[np.float64]:
+def row_losses(probabilities: NDArray[np.float64], true: NDArray[np.int64]) -> NDArray[np.float64]:
     """-log of the probability of the true class (n,), clipped as scikit-learn's `log_loss` clips."""
     eps = np.finfo(probabilities.dtype).eps
     of_truth = probabilities[np.arange(len(true)), true]  # (n,)

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from sklearn.metrics import f1_score, log_loss, precision_score, recall_score
 
-from frozenhead.heads import ThresholdRule, choose_threshold, fit_temperature
-from frozenhead.heads.calibration import FURTHEST, log_softmax
+from frozenhead.heads.calibration import FURTHEST, ThresholdRule, choose_threshold, fit_temperature, log_softmax
 
 AT_A_MINIMUM = 1e-6  # a loss is flat at its minimum: comparing losses finds T to the root of a float's precision
 

@@ -9,8 +9,9 @@ from sklearn.linear_model import RidgeClassifier
 from sklearn.metrics import log_loss, pairwise_distances
 from sklearn.svm import LinearSVC
 
-from frozenhead.heads import CentroidHead, Head, RidgeHead, SvmHead, fit_temperature
+from frozenhead.heads import CentroidHead, Head, RidgeHead, SvmHead
 from frozenhead.heads.base import BLOCK
+from frozenhead.heads.calibration import fit_temperature
 from frozenhead.heads.margin import FOLDS, folds_by_content
 from tests.heads.conftest import MakeRows
 

@@ -1,0 +1,106 @@
+"""The commands that make a head again: from what the run and the head recorded, not from what was typed.
+
+What was typed may say `auto`, which another machine understands otherwise, and names folders that are nobody's
+business: here every choice is spelt out, and files and folders stand without their places.
+"""
+
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import Any
+
+from frozenhead.embedder.finding import MINILM
+from frozenhead.heads import head_options
+
+RUN = "run"
+WEIGHTS_FILE = "weights.json"
+STANDARD_INPUT = "-"
+
+
+def file_name(path: str) -> str:
+    """The last part of a path, whichever system wrote it: `spam.csv` of `C:\\texts\\spam.csv`."""
+    return PureWindowsPath(PurePosixPath(path).name).name or path
+
+
+def is_local(encoder: Mapping[str, Any]) -> bool:
+    """Whether a recorded encoder is a folder on the machine that recorded it: neither a package nor on the hub."""
+    return encoder["commit"] is None and encoder["model"] != MINILM
+
+
+def embed_command(run: Mapping[str, Any], record: Mapping[str, Any] | None) -> str:
+    """The command line that makes the run with this feature set.
+
+    Parameters
+    ----------
+    run : mapping
+        `run.json`.
+    record : mapping, optional
+        `features/<name>.json`; without one the encoder is left to its default.
+    """
+    words = ["frozenhead", "embed", *_data(run), *(_encoder(record) if record else ()), "--out", RUN]
+    return shlex.join(words)
+
+
+def _data(run: Mapping[str, Any]) -> Iterator[str]:
+    columns, options = run["columns"], run.get("options", {})
+    files = {source["role"]: file_name(source["path"]) for source in run["sources"]}
+    yield files.get("data", STANDARD_INPUT)
+    for option, name in (("--text", "text"), ("--label", "label"), ("--split-column", "split")):
+        if columns.get(name):
+            yield from (option, str(columns[name]))
+    for role in ("val", "test"):
+        if role in files:
+            yield from (f"--{role}", files[role])
+    if not columns.get("split") and not {"val", "test"} <= files.keys():
+        for name in ("split", "seed"):
+            if name in options:
+                yield from (f"--{name}", str(options[name]))
+    if options.get("group_duplicates"):
+        yield "--group-duplicates"
+    for name, default in (("format", None), ("encoding", "utf-8"), ("delimiter", None)):
+        if options.get(name) not in (None, default):
+            yield from (f"--{name}", str(options[name]))
+
+
+def _encoder(record: Mapping[str, Any]) -> Iterator[str]:
+    encoder, space = record["encoder"], record["identity"]
+    model = encoder["model"]
+    yield from ("--model", file_name(model) if is_local(encoder) else model)
+    if encoder["commit"]:
+        yield from ("--revision", encoder["commit"])
+    if encoder["name"] != file_name(model):
+        yield from ("--name", encoder["name"])
+    yield from ("--pooling", space["pooling"])
+    if space.get("layer", -1) != -1:
+        yield from ("--layer", str(space["layer"]))
+    if space.get("prefix"):
+        yield from ("--prefix", space["prefix"])
+    if space.get("normalize"):
+        yield "--normalize"
+    yield from ("--max-length", str(space["max_length"]))
+    if space.get("long", "cut") != "cut":
+        yield from ("--long", space["long"])
+    yield from ("--precision", space["precision"])
+
+
+def fit_command(description: Mapping[str, Any]) -> str:
+    """The command line that trains the head on that run, from its `head.json`."""
+    head, params = description["head"], description["params"]
+    words = ["frozenhead", "fit", RUN, "--head", head]
+    if description["takes"] == "vectors":
+        words += ["--features", description["feature"]]
+    if "class_weight" in params:
+        given = params["class_weight"]
+        words += ["--class-weight", "none" if given is None else given if isinstance(given, str) else WEIGHTS_FILE]
+    if description.get("seed") is not None:
+        words += ["--seed", str(description["seed"])]
+    for name, default in head_options(head).items():
+        if name in params and params[name] != default:
+            words += ["--set", f"{name}={_value(params[name])}"]
+    return shlex.join(words)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value))
+    return "none" if value is None else str(value)
