@@ -10,11 +10,12 @@ import shlex
 import sys
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from frozenhead.cli_cache import cache_app
+from frozenhead.cli_fit import fit
 from frozenhead.cli_options import (
     CacheDir,
     Delimiter,
@@ -26,8 +27,9 @@ from frozenhead.cli_options import (
     Quiet,
     RunCacheDir,
     RunFolder,
+    split_names,
 )
-from frozenhead.errors import DataError, FrozenheadError, ProofFailed, StorageError, UsageError
+from frozenhead.errors import FrozenheadError, ProofFailed, StorageError, UsageError
 from frozenhead.signals import Stopped, ignore_signals, stop_on_signals
 from frozenhead.terminal import (
     TerminalVoice,
@@ -37,7 +39,6 @@ from frozenhead.terminal import (
     feature_lines,
     listen_to_library,
     output_console,
-    plain_table,
     print_error,
     print_json,
     print_lines,
@@ -232,63 +233,7 @@ def embed(
     )
 
 
-@app.command()
-def fit(
-    run: RunFolder,
-    head: Annotated[
-        str,
-        typer.Option(
-            "--head", metavar="NAMES", help="dense, softmax, logreg, tfidf, majority, comma-separated, or all."
-        ),
-    ] = "dense",
-    features: Features = "all",
-    class_weight: Annotated[
-        str, typer.Option("--class-weight", help="balanced, none, or a JSON file {label: weight}.")
-    ] = "balanced",
-    sets: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="A head's own option: lr=3e-4, or dense.lr=3e-4; repeatable."),
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of weights, order and dropout.")] = 2018,
-    jobs: Annotated[int, typer.Option("--jobs", help="Heads trained at the same time.")] = 1,
-    cache_dir: RunCacheDir = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Train heads on the cached vectors."""
-    from frozenhead.commands.fit import FitOptions
-    from frozenhead.commands.fit import fit as run_fit
-
-    options = FitOptions(
-        run=run, heads=_names(head), features=_names(features), class_weight=class_weight,
-        sets=tuple(sets or ()), seed=seed, jobs=jobs, cache_dir=cache_dir,
-    )  # fmt: skip
-    result = run_fit(options, TerminalVoice(quiet=quiet))
-    if as_json:
-        print_json(result)
-        _warn_of_failed(result)
-        return
-    rows = [
-        (
-            r["feature"],
-            r["head"],
-            *(f"{r['val'][k]:.4f}" if r["val"] else "-" for k in ("accuracy", "macro_f1")),
-            f"{r['fit_seconds']:.2f}",
-        )
-        for r in result["heads"]
-    ]
-    titles = ("features", "head", "val accuracy", "val macro F1", "seconds")
-    print_renderables([plain_table(titles, rows, right=titles[2:])])
-    print_lines([f"next: frozenhead report {shlex.quote(str(run))}"])
-    _warn_of_failed(result)
-
-
-def _warn_of_failed(result: dict[str, Any]) -> None:
-    """Say which heads could not be trained; the command then ends with the exit code of bad data."""
-    for one in result["failed"]:
-        print_notice(f"warning: {one['head']} on {one['feature']} was not trained: {one['error']}")
-    if result["failed"]:
-        raise typer.Exit(DataError.exit_code)
+app.command()(fit)
 
 
 @app.command()
@@ -397,7 +342,13 @@ def verify(
     from frozenhead.commands.verify import verify as run_verify
 
     options = VerifyOptions(
-        run=run, features=_names(features), sample=sample, steps=steps, seed=seed, device=device, cache_dir=cache_dir
+        run=run,
+        features=split_names(features),
+        sample=sample,
+        steps=steps,
+        seed=seed,
+        device=device,
+        cache_dir=cache_dir,
     )
     result = run_verify(options, TerminalVoice(quiet=quiet))
     if as_json:
@@ -409,14 +360,6 @@ def verify(
             "The cached vectors are not what the encoder gives.\n"
             "Remove the space with `frozenhead cache prune --space ID` and run `frozenhead embed` again."
         )
-
-
-def _names(value: str) -> tuple[str, ...]:
-    """`a, b` as ("a", "b")."""
-    names = tuple(part.strip() for part in value.split(",") if part.strip())
-    if not names:
-        raise UsageError("An empty list of names; give one or more, separated by commas.")
-    return names
 
 
 def _command_line() -> str:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from frozenhead.errors import UsageError
+
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No lines and no bars on stderr, only warnings and errors.")]
 CacheDir = Annotated[
@@ -25,3 +27,11 @@ Format = Annotated[
 ]
 Encoding = Annotated[str, typer.Option("--encoding", help="Of text files.")]
 Delimiter = Annotated[str | None, typer.Option("--delimiter", help="Between fields, such as ';'.")]
+
+
+def split_names(value: str) -> tuple[str, ...]:
+    """`a, b` as ("a", "b")."""
+    names = tuple(part.strip() for part in value.split(",") if part.strip())
+    if not names:
+        raise UsageError("An empty list of names; give one or more, separated by commas.")
+    return names

@@ -104,6 +104,9 @@ class FitOptions:
             raise UsageError(f"--calibrate is {self.calibrate!r}; choose temperature or none.")
         if self.views and (self.folds or self.curve):
             raise UsageError("--views trains on the training split's own views; leave out --folds and --curve.")
+        for flag, asked in (("--views", self.views), ("--halving", self.halving)):
+            if asked and (others := [name for name in known_heads(self.heads) if name != "dense"]):
+                raise UsageError(f"{flag} is for the dense head, which has epochs; {others[0]} has none of its own.")
         if self.positive is not None and self.threshold is None:
             raise UsageError("--positive says which class a threshold is for; give --threshold as well.")
 

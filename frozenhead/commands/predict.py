@@ -176,7 +176,7 @@ def _inputs(
 def _output_frame(table: Table, head: Head, probabilities: NDArray[np.float64]) -> pd.DataFrame:
     """The input's columns, then what was predicted."""
     classes = head.classes_.tolist()
-    added = {PREDICTED: head.classes_[probabilities.argmax(axis=1)]}
+    added = {PREDICTED: head.decide(probabilities)}
     added |= {f"prob_{label}": probabilities[:, k] for k, label in enumerate(classes)}
     taken = [name for name in added if name in table.frame.columns]
     if taken:
