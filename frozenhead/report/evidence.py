@@ -138,12 +138,12 @@ def _head_entry(
     weights: dict[str, float],
 ) -> dict[str, Any]:
     try:
-        probabilities = _aligned_probabilities(head, judged, classes)  # (n, K) in the order of `judged`
+        probabilities, predicted = _aligned_predictions(head, judged, classes)  # (n, K), (n,) in the order of `judged`
         is_test = (judged["split"] == "test").to_numpy()
         labels = judged["label"].to_numpy(dtype=object)
 
         def score(rows: NDArray[np.bool_]) -> dict[str, Any] | None:
-            return score_block(labels[rows], probabilities[rows], classes, weights)
+            return score_block(labels[rows], probabilities[rows], classes, weights, predicted=predicted[rows])
 
         scores = {
             "val": score(~is_test),
@@ -165,12 +165,16 @@ def _head_entry(
         "seed": head.info.get("seed"),
         "params": dict(head.info.get("params") or {}),
         "class_weights": head.info.get("class_weights"),
+        "temperature": head.info.get("temperature"),
+        "threshold": head.info.get("threshold"),
         "history": [dict(epoch) for epoch in head.history],
     }
 
 
-def _aligned_probabilities(head: HeadEvidence, judged: pd.DataFrame, classes: list[str]) -> NDArray[np.float64]:
-    """Probabilities (n, K) in the order of `judged`, or a ValueError that names what does not match."""
+def _aligned_predictions(
+    head: HeadEvidence, judged: pd.DataFrame, classes: list[str]
+) -> tuple[NDArray[np.float64], NDArray[Any]]:
+    """Probabilities (n, K) and labels (n,) in the order of `judged`, or a ValueError that names what does not match."""
     if list(head.info["classes"]) != classes:
         raise ValueError(f"it knows {len(head.info['classes'])} classes that are not the {len(classes)} of the others")
     columns = [f"prob_{name}" for name in classes]
@@ -194,11 +198,28 @@ def _aligned_probabilities(head: HeadEvidence, judged: pd.DataFrame, classes: li
         if differs.any():
             raise ValueError(f"row {rows[int(differs.argmax())]} has another {name} in the corpus")
     probabilities: NDArray[np.float64] = table[columns].to_numpy(dtype=np.float64)  # (n, K)
-    _check_predicted(table["predicted"], probabilities, classes)
-    return probabilities
+    threshold = head.info.get("threshold")
+    if threshold is None:
+        _check_most_probable(table["predicted"], probabilities, classes)
+    else:
+        _check_threshold(table["predicted"], probabilities, classes, threshold)
+    return probabilities, table["predicted"].to_numpy(dtype=object)
 
 
-def _check_predicted(predicted: "pd.Series[Any]", probabilities: NDArray[np.float64], classes: list[str]) -> None:
+def _check_threshold(
+    predicted: "pd.Series[Any]", probabilities: NDArray[np.float64], classes: list[str], threshold: Mapping[str, Any]
+) -> None:
+    """Raise unless the positive class of two is predicted just where its probability reaches the threshold."""
+    positive, value = str(threshold["positive"]), float(threshold["value"])
+    other = next(name for name in classes if name != positive)
+    expected = np.where(probabilities[:, classes.index(positive)] >= value, positive, other)
+    wrong = predicted.to_numpy(dtype=object) != expected
+    if wrong.any():
+        row = predicted.index[int(wrong.argmax())]
+        raise ValueError(f"the class predicted for row {row} is not the one that the threshold {value:.4f} gives")
+
+
+def _check_most_probable(predicted: "pd.Series[Any]", probabilities: NDArray[np.float64], classes: list[str]) -> None:
     position = {name: c for c, name in enumerate(classes)}
     chosen = np.array([position.get(name, -1) for name in predicted], dtype=np.int64)  # (n,)  -1: no such class
     of_chosen = np.where(chosen >= 0, probabilities[np.arange(len(chosen)), chosen], -1.0)  # (n,)
