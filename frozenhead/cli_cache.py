@@ -51,6 +51,9 @@ def cache_ls(cache_dir: CacheDir = None, as_json: Json = False, quiet: Quiet = F
     total = size_text(sum(s["bytes"] for s in spaces))
     quarantined = f", {_many(bad, 'file')} in quarantine" if bad else ""
     print_lines([f"{_many(len(spaces), 'space')}, {total} in {result['folder']}{quarantined}"])
+    if count := result["models"]["count"]:
+        size = size_text(result["models"]["bytes"])
+        print_lines([f"{_many(count, 'converted encoder')}, {size}, beside them (`cache prune --models` removes them)"])
 
 
 @cache_app.command("verify")
@@ -90,6 +93,7 @@ def cache_prune(
         bool, typer.Option("--temporary", help="Files of stopped processes, and pins of runs that are gone.")
     ] = False,
     quarantine: Annotated[bool, typer.Option("--quarantine", help="Files that failed verification.")] = False,
+    models: Annotated[bool, typer.Option("--models", help="Encoders converted for another backend.")] = False,
     pinned: Annotated[bool, typer.Option("--pinned", help="Spaces that runs refer to, too.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     dry_run: DryRun = False,
@@ -101,7 +105,12 @@ def cache_prune(
     from frozenhead.commands.caches import PruneOptions, prune
 
     options = PruneOptions(
-        spaces=tuple(space or ()), unused_days=unused, temporary=temporary, quarantine=quarantine, pinned=pinned
+        spaces=tuple(space or ()),
+        unused_days=unused,
+        temporary=temporary,
+        quarantine=quarantine,
+        models=models,
+        pinned=pinned,
     )
     plan = prune(cache_dir, options, dry_run=True)
     declined = False

@@ -17,14 +17,16 @@ from frozenhead.cache.upkeep import (
     PruneItem,
     SpaceSummary,
     file_size,
+    find_models,
     find_waste,
     last_use,
     live_pins,
+    model_folders,
     read_description,
     remove_waste,
     summarise,
     utc_time,
-    whole_space,
+    whole_folder,
 )
 from frozenhead.files import storage_errors
 
@@ -105,6 +107,11 @@ class VectorCache:
         with storage_errors(self.folder, "list"):
             return [summarise(folder) for folder in self._space_folders()]
 
+    def model_bytes(self) -> list[int]:
+        """The size of each converted encoder that is kept beside the spaces."""
+        with storage_errors(self.folder, "list"):
+            return [whole_folder(path, "").bytes for path in model_folders(self.folder)]
+
     def open_space(self, prefix: str) -> SpaceStore:
         """The store whose id starts with `prefix`, from its `space.json`. Raises `LookupError` if not exactly one."""
         folders = [folder for folder in self._space_folders() if folder.name.startswith(prefix)]
@@ -144,6 +151,7 @@ class VectorCache:
         unused_seconds: float | None = None,
         temporary: bool = True,
         quarantine: bool = True,
+        models: bool = False,
         pinned: bool = False,
         dry_run: bool = False,
     ) -> Pruned:
@@ -159,6 +167,8 @@ class VectorCache:
             Remove files of dead writers, and pins of runs that are gone.
         quarantine : bool
             Remove files that failed verification.
+        models : bool
+            Remove encoders converted for another backend; they are converted anew when needed.
         pinned : bool
             Remove spaces that runs refer to as well. Otherwise they are kept, and named in what is returned.
         dry_run : bool
@@ -174,10 +184,11 @@ class VectorCache:
                     kept.append(folder.name)
                     reason = None
                 items += (
-                    [whole_space(folder, reason)]
+                    [whole_folder(folder, reason)]
                     if reason
                     else find_waste(folder, temporary=temporary, quarantine=quarantine)
                 )
+            items += find_models(self.folder, temporary=temporary, models=models)
             if not dry_run:
                 remove_waste(items)
         return Pruned(items=tuple(items), kept=tuple(kept))

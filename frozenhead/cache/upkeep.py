@@ -18,6 +18,9 @@ from frozenhead.cache.shard import HEADER_LIMIT
 from frozenhead.cache.space import Space
 from frozenhead.files import TEMPORARY_PREFIX, host_name, read_file
 
+MODELS = "models"
+"""Folder beside the spaces of encoders converted for another backend: derived, and never needed."""
+
 _PID = re.compile(r"[1-9][0-9]{0,8}")
 DESCRIPTION_LIMIT = 2**24  # bytes of a space.json; of a damaged one the size may be anything
 _ROWS = re.compile(rb'"keys":\{"dtype":"U8","shape":\[([0-9]{1,15}),32\]')
@@ -132,9 +135,26 @@ def find_waste(folder: Path, *, temporary: bool, quarantine: bool) -> list[Prune
     return [PruneItem(path=p, reason=reason, bytes=file_size(p)) for p, reason in dict(waste).items()]
 
 
-def whole_space(folder: Path, reason: str) -> PruneItem:
-    """A space with all that is in it."""
+def whole_folder(folder: Path, reason: str) -> PruneItem:
+    """A folder with all that is in it."""
     return PruneItem(path=folder, reason=reason, bytes=sum(file_size(path) for path in folder.rglob("*")))
+
+
+def model_folders(cache: Path) -> list[Path]:
+    """The converted encoders that a cache keeps, unfinished ones not among them; none are followed through a link."""
+    return [path for path in _model_entries(cache) if not path.name.startswith(TEMPORARY_PREFIX)]
+
+
+def find_models(cache: Path, *, temporary: bool, models: bool) -> list[PruneItem]:
+    """What may go from the converted encoders: leavings of dead writers, and if asked for all that are whole."""
+    items = [whole_folder(path, "converted encoder") for path in model_folders(cache) if models]
+    leavings = [path for path in _model_entries(cache) if temporary and _is_abandoned(path)]
+    return items + [whole_folder(path, "unfinished folder of a stopped process") for path in leavings]
+
+
+def _model_entries(cache: Path) -> list[Path]:
+    folder = cache / MODELS
+    return [] if folder.is_symlink() else [path for path in _entries(folder) if not path.is_symlink()]
 
 
 def live_pins(folder: Path) -> list[Pin]:

@@ -27,9 +27,13 @@ _WRITE_IT_ANEW = "Run the `frozenhead embed` command that made the space again: 
 
 
 def list_spaces(cache_dir: Path | None) -> dict[str, Any]:
-    """The cache's folder and its spaces, with rows, shards and bytes as their headers say."""
+    """The cache's folder and its spaces, with rows, shards and bytes as their headers say, and its converted models."""
     cache = VectorCache(cache_dir)
-    return {"folder": str(cache.folder), "spaces": [_described(s) for s in cache.spaces()]}
+    return {
+        "folder": str(cache.folder),
+        "spaces": [_described(s) for s in cache.spaces()],
+        "models": {"count": len(sizes := cache.model_bytes()), "bytes": sum(sizes)},
+    }
 
 
 def verify_shards(cache_dir: Path | None, voice: Voice | None = None) -> dict[str, Any]:
@@ -61,6 +65,8 @@ class PruneOptions:
     temporary, quarantine : bool
         Files of stopped processes and pins of runs that are gone; files that failed verification. If nothing
         at all is named, these two are meant.
+    models : bool
+        Encoders converted for another backend.
     pinned : bool
         Spaces that runs refer to as well.
     """
@@ -69,6 +75,7 @@ class PruneOptions:
     unused_days: float | None = None
     temporary: bool = False
     quarantine: bool = False
+    models: bool = False
     pinned: bool = False
 
     def __post_init__(self) -> None:
@@ -92,12 +99,14 @@ def prune(cache_dir: Path | None, options: PruneOptions, *, dry_run: bool) -> di
             f"Space {space.id[:12]} is used by {_runs(space)}. Pass --pinned to remove it all the same; "
             "those runs then need `frozenhead embed` again."
         )
-    unnamed = not (options.spaces or options.temporary or options.quarantine or options.unused_days is not None)
+    named = options.spaces or options.temporary or options.quarantine or options.models
+    unnamed = not named and options.unused_days is None
     pruned = cache.prune(
         spaces=ids,
         unused_seconds=None if options.unused_days is None else options.unused_days * _DAY,
         temporary=options.temporary or unnamed,
         quarantine=options.quarantine or unnamed,
+        models=options.models,
         pinned=options.pinned,
         dry_run=dry_run,
     )

@@ -15,12 +15,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from frozenhead.cache.upkeep import MODELS
 from frozenhead.errors import StorageError
 from frozenhead.files import canonical_json, make_folder, read_file, temporary_name, write_file, write_json
 
 logger = logging.getLogger(__name__)
 
-FOLDER = "models"
 PARTS = ("model.xml", "model.bin")
 
 _DESCRIPTION = "model.json"
@@ -40,7 +40,7 @@ class ConvertedModel:
 
     def __init__(self, cache_folder: Path, made_of: dict[str, Any]) -> None:
         self._made_of = made_of
-        self.folder = cache_folder / FOLDER / hashlib.sha256(canonical_json(made_of)).hexdigest()
+        self.folder = cache_folder / MODELS / hashlib.sha256(canonical_json(made_of)).hexdigest()
 
     def read(self) -> tuple[bytes, ...] | None:
         """The bytes of the graph and of its weights, or None if they are not there or not what was written."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +22,9 @@ from frozenhead.commands.caches import (
     prune,
     verify_shards,
 )
+from frozenhead.embedder.converted import ConvertedModel
 from frozenhead.errors import CacheDamaged, StorageError, UsageError
+from frozenhead.files import TEMPORARY_PREFIX, host_name
 from frozenhead.runs import Run
 from tests.cache.examples import DIM, flip_bit, make_space, raiser, shard_path, vectors_of, write_rows
 
@@ -161,6 +164,47 @@ def test_what_is_named_goes_and_nothing_else_with_it(store: SpaceStore) -> None:
     assert gone() == {temporary.name, "x"}
     assert gone(unused_days=1.0) == set()
     assert gone(spaces=(store.space.id,)) == {store.space.id}
+
+
+@pytest.fixture
+def converted() -> ConvertedModel:
+    """A converted encoder of 100 bytes and more, an unfinished one, and a link that nobody may follow."""
+    cache = VectorCache().folder
+    model = ConvertedModel(cache, {"what": "it was made of"})
+    model.write(b"g" * 40, b"w" * 60)
+    (cache / "models" / f"{TEMPORARY_PREFIX}{host_name()}-{ended_process()}-1").mkdir()
+    elsewhere = cache.parent / "elsewhere"
+    elsewhere.mkdir()
+    (cache / "models" / ("f" * 64)).symlink_to(elsewhere)
+    return model
+
+
+def ended_process() -> int:
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
+
+
+def test_converted_encoders_are_listed_and_go_only_when_named(store: SpaceStore, converted: ConvertedModel) -> None:
+    models = list_spaces(None)["models"]
+    assert models["count"] == 1
+    assert models["bytes"] > 100
+    assert [i["reason"] for i in prune(None, PruneOptions(), dry_run=False)["items"]] == [
+        "unfinished folder of a stopped process"
+    ]
+    assert converted.read() is not None
+    [item] = prune(None, PruneOptions(models=True), dry_run=False)["items"]
+    assert (item["reason"], item["bytes"]) == ("converted encoder", models["bytes"])
+    assert converted.read() is None
+    assert (VectorCache().folder.parent / "elsewhere").is_dir()
+    assert list_spaces(None)["spaces"][0]["rows"] == 5
+
+
+def test_a_folder_of_models_that_is_a_link_is_left_alone(store: SpaceStore, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere" / "mine").mkdir(parents=True)
+    (VectorCache().folder / "models").symlink_to(tmp_path / "elsewhere")
+    assert list_spaces(None)["models"]["count"] == 0
+    assert prune(None, PruneOptions(models=True), dry_run=False)["items"] == []
 
 
 def test_a_dry_run_changes_nothing_at_all(store: SpaceStore) -> None:
