@@ -62,11 +62,12 @@ def weighted_ridge(
     shares = np.bincount(codes, weights, minlength=int(columns.max()) + 1)[columns] / total
     targets_mean = 2 * shares - 1  # (M,)
     for i in range(0, len(X), BLOCK):
+        root = np.sqrt(weights[i : i + BLOCK, None])  # (B, 1)
         centred = X[i : i + BLOCK] - mean  # (B, D) float64
+        centred *= root
         targets = np.where(codes[i : i + BLOCK, None] == columns, 1.0, -1.0) - targets_mean  # (B, M)
-        weighted = centred * weights[i : i + BLOCK, None]
-        gram += weighted.T @ centred
-        moments += weighted.T @ targets
+        gram += centred.T @ centred
+        moments += centred.T @ (targets * root)
     gram[np.diag_indices(dim)] += alpha
     coef = solve(gram, moments, assume_a="pos", overwrite_a=True, overwrite_b=True).T  # (M, D)
     return np.ascontiguousarray(coef), np.asarray(targets_mean - coef @ mean)
