@@ -53,7 +53,7 @@ def weighted_ridge(
     alpha: float,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Coefficients (M, D) and intercepts (M,): for each class of `columns` (M,), +1 is that class and -1 the others."""
-    from scipy.linalg import solve
+    from scipy.linalg import LinAlgError, solve
 
     total, dim = weights.sum(), X.shape[1]
     # Vectors around their mean: X'WX - mean mean' would lose digits where the mean is long.
@@ -69,5 +69,8 @@ def weighted_ridge(
         gram += centred.T @ centred
         moments += centred.T @ (targets * root)
     gram[np.diag_indices(dim)] += alpha
-    coef = solve(gram, moments, assume_a="pos", overwrite_a=True, overwrite_b=True).T  # (M, D)
+    try:
+        coef = solve(gram, moments, assume_a="pos").T  # (M, D)
+    except LinAlgError as error:
+        raise ValueError(f"alpha {alpha} is lost beside numbers of up to {gram.max():.3g}; raise alpha.") from error
     return np.ascontiguousarray(coef), np.asarray(targets_mean - coef @ mean)

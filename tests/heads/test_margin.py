@@ -151,6 +151,12 @@ def test_a_wrong_option_is_refused_by_name(head: Head, says: str, make_rows: Mak
         head.fit(*make_rows(9))
 
 
+def test_a_penalty_that_is_lost_in_rounding_is_refused() -> None:
+    X, y = np.array([[1, 1, 2], [-1, -1, -2], [2, 2, 4], [-2, -2, -4]], np.float32) * 2**20, [0, 1, 0, 1]
+    with pytest.raises(ValueError, match=r"alpha 1e-12 is lost beside numbers of up to .*; raise alpha"):
+        RidgeHead(alpha=1e-12).fit(X, y, validation=(X, y))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_seventy_classes_have_probabilities_too(kind: str, make_rows: MakeRows) -> None:
     X, y = make_rows(700, classes=70, dim=20)
