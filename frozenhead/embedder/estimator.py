@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
 import numpy as np
@@ -98,7 +98,7 @@ class Embedder(TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : iterable of str (N,)
-            List, tuple, object array, or pandas Series.
+            List, tuple, object array, pandas Series, pyarrow array, or a table of one column.
 
         Returns
         -------
@@ -107,7 +107,8 @@ class Embedder(TransformerMixin, BaseEstimator):
         Raises
         ------
         TypeError
-            X is a bare string, or a row is not a string (its index is named).
+            X is a bare string, a mapping, a set or a table of several columns, or a row is not a string, such as a
+            missing one (its index is named).
         DataError
             A row holds half a surrogate pair, which no tokenizer reads (its index is named).
         SpaceMismatch
@@ -136,6 +137,10 @@ class Embedder(TransformerMixin, BaseEstimator):
         if lookup.vectors is None or not lookup.found.all():
             raise CacheDamaged(f"Vectors just written to {cache.folder} cannot be read back. Check that disk.")
         return lookup.vectors.astype(np.float32, copy=False)[inverse]
+
+    def fit_transform(self, X: Iterable[str], y: ArrayLike | None = None) -> NDArray[np.float32]:  # noqa: ARG002
+        """Return `transform(X)`, reading X once, so that it may be a generator."""
+        return self.transform(X)
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:  # noqa: ARG002
         """`embedder0` ... `embedder<D-1>`."""
@@ -190,12 +195,16 @@ class Embedder(TransformerMixin, BaseEstimator):
 def check_texts(X: Iterable[str]) -> list[str]:
     """Texts as a list.
 
-    Raises `TypeError` for a bare string and for a row that is not one, `DataError` for one that has no UTF-8 form;
-    the first such row is named.
+    Raises `TypeError` for what is not one column of texts and for a row that is no string, `DataError` for one that
+    has no UTF-8 form; the first such row is named.
     """
     if isinstance(X, str | bytes):
         raise TypeError("X is one string; pass a list of texts: [text].")
-    texts = list(X)
+    column = _one_column(X)
+    if isinstance(X, Mapping | Set) or not isinstance(column, Iterable):
+        raise TypeError(f"X is a {type(X).__name__}, not rows in an order; pass a list of texts.")
+    # Rows of pyarrow's arrays are its own scalars; its lists hold strings.
+    texts = column.to_pylist() if hasattr(column, "to_pylist") else list(column)
     for i, text in enumerate(texts):
         if not isinstance(text, str):
             raise TypeError(f"Row {i} of X is {text!r} ({type(text).__name__}); every row must be a string.")
@@ -207,3 +216,15 @@ def check_texts(X: Iterable[str]) -> list[str]:
                 f"{error.start + 1}. Remove it, or decode the text again."
             ) from error
     return texts
+
+
+def _one_column(X: Any) -> Any:
+    """X itself if it has one dimension; the column of a table that has one."""
+    shape: tuple[int, ...] = getattr(X, "shape", (0,))
+    if len(shape) == 1:
+        return X
+    if len(shape) != 2 or shape[1] != 1:
+        raise TypeError(f"X has the shape {tuple(shape)}; pass one column of texts.")
+    if hasattr(X, "iloc"):  # pandas
+        return X.iloc[:, 0]
+    return X.column(0) if hasattr(X, "column") else X[:, 0]  # pyarrow, numpy

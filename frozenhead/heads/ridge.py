@@ -53,7 +53,7 @@ def weighted_ridge(
     alpha: float,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Coefficients (M, D) and intercepts (M,): for each class of `columns` (M,), +1 is that class and -1 the others."""
-    from scipy.linalg import solve
+    from scipy.linalg import LinAlgError, solve
 
     total, dim = weights.sum(), X.shape[1]
     # Vectors around their mean: X'WX - mean mean' would lose digits where the mean is long.
@@ -62,11 +62,15 @@ def weighted_ridge(
     shares = np.bincount(codes, weights, minlength=int(columns.max()) + 1)[columns] / total
     targets_mean = 2 * shares - 1  # (M,)
     for i in range(0, len(X), BLOCK):
+        root = np.sqrt(weights[i : i + BLOCK, None])  # (B, 1)
         centred = X[i : i + BLOCK] - mean  # (B, D) float64
+        centred *= root
         targets = np.where(codes[i : i + BLOCK, None] == columns, 1.0, -1.0) - targets_mean  # (B, M)
-        weighted = centred * weights[i : i + BLOCK, None]
-        gram += weighted.T @ centred
-        moments += weighted.T @ targets
+        gram += centred.T @ centred
+        moments += centred.T @ (targets * root)
     gram[np.diag_indices(dim)] += alpha
-    coef = solve(gram, moments, assume_a="pos", overwrite_a=True, overwrite_b=True).T  # (M, D)
+    try:
+        coef = solve(gram, moments, assume_a="pos").T  # (M, D)
+    except LinAlgError as error:
+        raise ValueError(f"alpha {alpha} is lost beside numbers of up to {gram.max():.3g}; raise alpha.") from error
     return np.ascontiguousarray(coef), np.asarray(targets_mean - coef @ mean)

@@ -98,7 +98,11 @@ def load_head(folder: Path) -> Head:
         weights = (folder / WEIGHTS).read_bytes()
         if hashlib.sha256(weights).hexdigest() != description["weights_sha256"]:
             raise ValueError(f"it is not the one that {DESCRIPTION} describes")
-        head.restore(load(weights))
+        arrays = load(weights)
+        endless = [name for name, numbers in arrays.items() if not np.isfinite(numbers).all()]
+        if endless:
+            raise ValueError(f"NaN or infinity in {', '.join(endless)}")
+        head.restore(arrays)
         _try_out(head)
     except (OSError, LookupError, TypeError, ValueError, SafetensorError) as error:
         raise RunDamaged(f"{folder / WEIGHTS} cannot be used ({error}). Run `frozenhead fit` again.") from error
@@ -126,7 +130,7 @@ def _described(description: Mapping[str, Any]) -> Head:
 
 
 def _try_out(head: Head) -> None:
-    """Predict one empty row: arrays of other shapes or classes, and numbers that are not finite, show there."""
+    """Predict one empty row: arrays whose shapes do not fit together, or do not fit the classes, show there."""
     empty = np.zeros((1, head.n_features_in_), np.float32) if head.takes == "vectors" else [""]
     shape = head.predict_proba(empty).shape
     if shape != (1, len(head.classes_)):

@@ -16,7 +16,7 @@ from frozenhead.commands.fit import FitOptions, fit
 from frozenhead.commands.vectors import run_vectors
 from frozenhead.embedder.encoder import Encoder
 from frozenhead.errors import CacheDamaged, DataError, RunDamaged, RunNotFound, UsageError
-from frozenhead.heads import DenseHead, load_head
+from frozenhead.heads import HEADS, DenseHead, load_head
 from frozenhead.runs import Run
 
 QUICK = ("dense.epochs=3", "dense.hidden=8")
@@ -29,7 +29,8 @@ def head_folder(run: Path, head: str, feature: str = "tiny-bert.mean") -> Path:
 def test_all_heads_are_trained_on_all_feature_sets(run: Path) -> None:
     result = fit(FitOptions(run=run, heads=("all",), sets=QUICK))
     trained = {(r["feature"], r["head"]) for r in result["heads"]}
-    vectors = {(f"tiny-bert.{p}", h) for p in ("pooler", "mean") for h in ("dense", "softmax", "logreg")}
+    on_vectors = [name for name, kind in HEADS.items() if kind.takes == "vectors"]
+    vectors = {(f"tiny-bert.{p}", h) for p in ("pooler", "mean") for h in on_vectors}
     assert trained == vectors | {("text", "tfidf"), ("text", "majority")}
     assert {(h.feature, h.head) for h in Run.open(run).heads()} == trained
 

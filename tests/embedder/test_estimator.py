@@ -8,10 +8,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from sklearn.base import clone
-from sklearn.model_selection import cross_val_score
-from sklearn.pipeline import Pipeline
+from sklearn.compose import ColumnTransformer
+from sklearn.exceptions import SkipTestWarning
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import FeatureUnion, Pipeline
+from sklearn.utils import get_tags
+from sklearn.utils.estimator_checks import check_estimator
+from sklearn.utils.validation import check_is_fitted
 
 from frozenhead import DenseHead, Embedder, SoftmaxHead
 from frozenhead.cache import VectorCache
@@ -35,23 +41,38 @@ def never_load(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimator_module, "Encoder", refuse)
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        list,
-        tuple,
-        lambda t: np.array(t, dtype=object),
-        np.array,
-        pd.Series,
-        lambda t: pd.Series(t, dtype="string"),
-        iter,
-    ],
-)
+KINDS: dict[str, Any] = {
+    "list": list,
+    "tuple": tuple,
+    "object array": lambda t: np.array(t, dtype=object),
+    "string array": np.array,
+    "array of one column": lambda t: np.array(t, dtype=object)[:, None],
+    "object series": lambda t: pd.Series(t, dtype=object),
+    "string series": lambda t: pd.Series(t, dtype="string"),
+    "series of pyarrow": lambda t: pd.Series(t, dtype="string[pyarrow]"),
+    "series of an arrow type": lambda t: pd.Series(t, dtype=pd.ArrowDtype(pa.string())),
+    "series with its own index": lambda t: pd.Series(t, index=[7, 3, 3, 0]),
+    "categories": pd.Categorical,
+    "index": pd.Index,
+    "frame of one column": lambda t: pd.DataFrame({"text": t}),
+    "pyarrow array": pa.array,
+    "pyarrow chunks": lambda t: pa.chunked_array([t[:1], t[1:]]),
+    "pyarrow large strings": lambda t: pa.array(t, pa.large_string()),
+    "pyarrow views": lambda t: pa.array(t, pa.string_view()),
+    "pyarrow dictionary": lambda t: pa.array(t).dictionary_encode(),
+    "pyarrow table of one column": lambda t: pa.table({"text": t}),
+    "iterator": iter,
+    "generator": lambda t: (text for text in t),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_texts_of_any_kind_give_the_same_vectors(embedder: Embedder, kind: Any) -> None:
-    expected = embedder.fit_transform(TEXTS)
+    expected = embedder.fit(kind(TEXTS)).transform(TEXTS)
     assert expected.shape == (4, 16)
     assert expected.dtype == np.float32
     np.testing.assert_array_equal(embedder.transform(kind(TEXTS)), expected)
+    np.testing.assert_array_equal(embedder.fit_transform(kind(TEXTS)), expected)
 
 
 def test_order_and_subset_change_nothing(embedder: Embedder) -> None:
@@ -85,10 +106,55 @@ def test_parameters_are_stored_as_given(embedder: Embedder) -> None:
     assert embedder.set_params(pooling="cls").pooling == "cls"
 
 
-@pytest.mark.parametrize("wrong", [[None], ["a", float("nan")], [b"bytes"], [["nested"]]])
+MISSING: dict[str, Any] = {
+    "None": ["a", None],
+    "NaN": ["a", float("nan")],
+    "pd.NA": ["a", pd.NA],
+    "bytes": ["a", b"bytes"],
+    "number": ["a", 3],
+    "list": ["a", ["nested"]],
+    "object array": np.array(["a", None], object),
+    "object array of NaN": np.array(["a", np.nan], object),
+    "object series": pd.Series(["a", None], index=[9, 8], dtype=object),
+    "string series": pd.Series(["a", None], index=[9, 8], dtype="string"),
+    "series of pyarrow": pd.Series(["a", None], dtype="string[pyarrow]"),
+    "series of an arrow type": pd.Series(["a", None], dtype=pd.ArrowDtype(pa.string())),
+    "frame": pd.DataFrame({"text": ["a", None]}),
+    "categories": pd.Categorical(["a", None]),
+    "pyarrow array": pa.array(["a", None]),
+    "pyarrow chunks": pa.chunked_array([["a"], [None]]),
+}
+
+
+@pytest.mark.parametrize("wrong", MISSING.values(), ids=MISSING)
 def test_a_row_that_is_no_string_is_named(embedder: Embedder, wrong: Any) -> None:
-    with pytest.raises(TypeError, match=f"Row {len(wrong) - 1}"):
-        embedder.transform(wrong)
+    for method in (embedder.fit, embedder.transform, embedder.fit_transform):
+        with pytest.raises(TypeError, match=r"Row 1 of X is .*; every row must be a string"):
+            method(wrong)
+
+
+NO_COLUMN: dict[str, Any] = {
+    "str": ("one text", "one string; pass a list"),
+    "bytes": (b"one text", "one string; pass a list"),
+    "numpy's str": (np.str_("one text"), "one string; pass a list"),
+    "None": (None, "X is a NoneType"),
+    "number": (3, "X is a int"),
+    "dict": ({"a": "b"}, "X is a dict"),
+    "set": ({"a", "b"}, "X is a set"),
+    "one text in an array": (np.array("one text"), r"shape \(\)"),
+    "table": (np.array([["a", "b"], ["c", "d"]], object), r"shape \(2, 2\); pass one column"),
+    "frame": (pd.DataFrame({"text": ["a"], "more": ["b"]}), r"shape \(1, 2\); pass one column"),
+    "frame of no columns": (pd.DataFrame(index=[0, 1]), r"shape \(2, 0\); pass one column"),
+    "pyarrow table": (pa.table({"text": ["a"], "more": ["b"]}), r"shape \(1, 2\); pass one column"),
+    "three dimensions": (np.zeros((1, 1, 1)), r"shape \(1, 1, 1\)"),
+}
+
+
+@pytest.mark.parametrize(("wrong", "says"), NO_COLUMN.values(), ids=NO_COLUMN)
+def test_what_is_not_one_column_of_texts_is_refused(embedder: Embedder, wrong: Any, says: str) -> None:
+    for method in (embedder.fit, embedder.transform, embedder.fit_transform):
+        with pytest.raises(TypeError, match=says):
+            method(wrong)
 
 
 def test_a_text_without_a_utf8_form_is_named(embedder: Embedder) -> None:
@@ -104,13 +170,15 @@ def test_strange_texts_have_vectors_like_others(embedder: Embedder) -> None:
     np.testing.assert_allclose(vectors[:1], embedder.transform(strange[:1]), atol=1e-6)
 
 
-def test_a_bare_string_is_refused(embedder: Embedder) -> None:
-    with pytest.raises(TypeError, match="list of texts"):
-        embedder.transform("one text")
-
-
-def test_no_texts_give_no_vectors(embedder: Embedder) -> None:
-    assert embedder.transform([]).shape == (0, 16)
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_no_texts_give_no_vectors(embedder: Embedder, kind: Any) -> None:
+    if kind is KINDS["pyarrow chunks"]:
+        nothing: Any = pa.chunked_array([], pa.string())
+    else:
+        nothing = pd.Series([], dtype=object) if kind is KINDS["series with its own index"] else kind([])
+    vectors = embedder.transform(nothing)
+    assert vectors.shape == (0, 16)
+    assert vectors.dtype == np.float32
 
 
 def test_feature_names_count_the_numbers(embedder: Embedder) -> None:
@@ -154,8 +222,92 @@ def test_a_folder_whose_instructions_change_is_loaded_again(tiny_folder: Path, t
 
 
 def test_set_output_gives_a_frame(embedder: Embedder) -> None:
-    frame = embedder.set_output(transform="pandas").fit_transform(TEXTS)
-    assert list(frame.columns) == list(embedder.get_feature_names_out())
+    expected = embedder.transform(TEXTS)
+    embedder.set_output(transform="pandas")
+    for method in (embedder.transform, embedder.fit_transform):
+        frame: Any = method(pd.Series(TEXTS, index=[7, 3, 3, 0]))
+        assert list(frame.columns) == list(embedder.get_feature_names_out())
+        assert frame.index.tolist() == [7, 3, 3, 0]
+        np.testing.assert_array_equal(frame.to_numpy(), expected)
+    np.testing.assert_array_equal(embedder.set_output(transform="default").transform(TEXTS), expected)
+
+
+def test_the_same_texts_have_the_same_bits_each_time_and_in_any_estimator(embedder: Embedder) -> None:
+    first = embedder.transform(TEXTS)
+    np.testing.assert_array_equal(embedder.transform(TEXTS), first)
+    np.testing.assert_array_equal(embedder.fit(["other texts"]).transform(TEXTS), first)
+    other = clone(embedder).set_params(cache_dir=Path(embedder.cache_dir or "") / "other")
+    np.testing.assert_array_equal(other.transform(TEXTS), first)
+
+
+def test_what_is_returned_can_be_changed_without_changing_what_is_kept(embedder: Embedder) -> None:
+    first = embedder.transform(TEXTS)
+    kept = first.copy()
+    first[:] = 0
+    np.testing.assert_array_equal(embedder.transform(TEXTS), kept)
+
+
+def test_nothing_is_learned_so_nothing_has_to_be_fitted(embedder: Embedder) -> None:
+    check_is_fitted(embedder)
+    stored = vars(embedder).copy()
+    assert embedder.fit(TEXTS, [1, 0, 1, 0]) is embedder
+    assert vars(embedder) == stored
+    for learned in ("n_features_in_", "feature_names_in_"):  # rows are texts, not numbers in named columns
+        assert not hasattr(embedder, learned)
+    tags = get_tags(embedder)
+    assert (tags.input_tags.string, tags.input_tags.two_d_array, tags.requires_fit) == (True, False, False)
+
+
+def test_init_stores_what_it_is_given_and_takes_nothing_by_place(tiny_folder: Path) -> None:
+    given = {"model": tiny_folder, "pooling": "nonsense", "layer": "x", "precision": 3}
+    embedder = Embedder(**given)  # type: ignore[arg-type]
+    assert {name: value for name, value in embedder.get_params().items() if name in given} == given
+    assert vars(embedder) == embedder.get_params()
+    with pytest.raises(TypeError, match="positional"):
+        Embedder(tiny_folder, "mean")  # type: ignore[call-arg]
+    with pytest.raises(ValueError, match="Invalid parameter 'poling'"):
+        embedder.set_params(poling="cls")
+    with pytest.raises(ValueError, match="Pooling 'nonsense'"):
+        embedder.transform(TEXTS)
+
+
+def test_what_scikit_learn_checks_of_a_transformer_of_texts_passes(embedder: Embedder) -> None:
+    with pytest.warns(SkipTestWarning, match="Embedder which requires input"):
+        results = check_estimator(embedder, on_fail="raise")
+    assert [result["status"] for result in results] == ["passed"]
+
+
+WORDS = [f"win free prize {word}" for word in "abcdefgh"] + [f"the cat sat on {word}" for word in "abcdefgh"]
+LABELS = ["spam"] * 8 + ["ham"] * 8
+
+
+def test_a_grid_search_over_poolings_embeds_each_text_once_per_pooling(embedder: Embedder) -> None:
+    pipeline = Pipeline([("embed", embedder), ("head", SoftmaxHead(l2=1e-2))])
+    search = GridSearchCV(pipeline, {"embed__pooling": ["mean", "cls", "pooler"]}, cv=2).fit(WORDS, LABELS)
+    assert search.best_params_["embed__pooling"] in ("mean", "cls", "pooler")
+    assert search.score(WORDS, LABELS) > 0.9
+    spaces = VectorCache(embedder.cache_dir).spaces()
+    assert sorted(space.rows for space in spaces) == [16, 16, 16]
+
+
+def test_a_column_of_a_frame_is_embedded_beside_numbers(embedder: Embedder) -> None:
+    frame = pd.DataFrame({"length": [1.0, 2.0, 3.0, 4.0], "text": TEXTS})
+    vectors = embedder.transform(TEXTS)
+    for column in ("text", ["text"]):
+        both = ColumnTransformer([("text", embedder, column), ("rest", "passthrough", ["length"])])
+        joined = both.fit_transform(frame)
+        np.testing.assert_array_equal(joined[:, :16], vectors)
+        np.testing.assert_array_equal(joined[:, 16], frame["length"])
+        names = both.get_feature_names_out()
+        assert (len(names), names[0], names[-1]) == (17, "text__embedder0", "rest__length")
+        named = both.set_output(transform="pandas").fit_transform(frame)
+        assert list(named.columns) == list(names)
+
+
+def test_two_poolings_stand_side_by_side_in_a_union(embedder: Embedder) -> None:
+    other = clone(embedder).set_params(pooling="cls")
+    joined = FeatureUnion([("mean", embedder), ("cls", other)]).fit_transform(TEXTS)
+    np.testing.assert_array_equal(joined, np.hstack([embedder.transform(TEXTS), other.transform(TEXTS)]))
 
 
 def test_an_unknown_encoder_is_an_error_when_it_is_needed(tmp_path: Path) -> None:
@@ -166,9 +318,7 @@ def test_an_unknown_encoder_is_an_error_when_it_is_needed(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("head", [DenseHead(hidden=16, epochs=8), SoftmaxHead()])
 def test_a_pipeline_works_under_cross_validation(embedder: Embedder, head: Any) -> None:
-    texts = [f"win free prize {word}" for word in "abcdefgh"] + [f"the cat sat on {word}" for word in "abcdefgh"]
-    labels = ["spam"] * 8 + ["ham"] * 8
-    scores = cross_val_score(Pipeline([("embed", embedder), ("head", head)]), texts, labels, cv=2)
+    scores = cross_val_score(Pipeline([("embed", embedder), ("head", head)]), WORDS, LABELS, cv=2)
     assert scores.mean() > 0.8
 
 

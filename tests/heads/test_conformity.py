@@ -1,29 +1,86 @@
-"""Heads are scikit-learn classifiers: its own checks, its tools and its promises hold, with no exception made."""
+"""Heads are scikit-learn classifiers: its own checks, its tools and its promises hold, but for what has its reason."""
 
 from typing import Any
 
 import numpy as np
 import pytest
 from sklearn.base import ClassifierMixin, clone, is_classifier
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import NotFittedError, SkipTestWarning
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
 
-from frozenhead.heads import HEADS, DenseHead, LogisticHead, SoftmaxHead
+from frozenhead.heads import (
+    HEADS,
+    CentroidHead,
+    DenseHead,
+    KnnHead,
+    LogisticHead,
+    MajorityHead,
+    RidgeHead,
+    ShuffledHead,
+    SoftmaxHead,
+    SvmHead,
+    TfidfHead,
+)
 from tests.heads.conftest import MakeRows, inputs_for, quick_head
 
 SUM_TOLERANCE = 1e-14  # K float64 quotients of one sum
 
-ON_VECTORS = ["dense", "softmax", "logreg"]
+ON_VECTORS = [name for name, kind in HEADS.items() if kind.takes == "vectors"]
+
+# numpy's numbers, since searches over grids of them are common
+SEARCHED: dict[str, tuple[str, Any]] = {
+    "dense": ("lr", np.array([1e-6, 1e-1])),
+    "softmax": ("l2", np.array([1e-6, 1e-1])),
+    "logreg": ("C", np.array([1e-6, 1e-1])),
+    "svm": ("C", np.array([1e-6, 1e-1])),
+    "ridge": ("alpha", np.array([1e-6, 1e-1])),
+    "centroid": ("metric", ["cosine", "euclidean"]),
+    "knn": ("k", np.array([1, 7])),
+    "shuffled": ("lr", np.array([1e-6, 1e-1])),
+}
+
+EQUIVALENCE = "check_sample_weight_equivalence_on_dense_data"
+
+
+def expected_failures(head: Any) -> dict[str, str]:
+    """The one check that is about another promise than these heads make, with the reason."""
+    if isinstance(head, ShuffledHead):
+        return {EQUIVALENCE: "labels are permuted among rows, and a row given twice is two rows to permute among"}
+    if isinstance(head, DenseHead):
+        return {EQUIVALENCE: "a row given twice falls into two batches, a row of weight 2 into one"}
+    if isinstance(head, KnnHead):
+        return {EQUIVALENCE: "k counts rows: a row given twice takes two of the k places, a row of weight 2 one"}
+    return {}
 
 
 @parametrize_with_checks(  # type: ignore[untyped-decorator]
-    [DenseHead(hidden=32, lr=3e-2, epochs=10), SoftmaxHead(), LogisticHead()]
+    [
+        DenseHead(hidden=32, lr=3e-2, epochs=10),
+        SoftmaxHead(),
+        LogisticHead(precision="float64"),  # in float32 two ways to one optimum differ by more than the check allows
+        SvmHead(tol=1e-12),  # as scikit-learn checks its LinearSVC
+        RidgeHead(),
+        CentroidHead(),
+        CentroidHead(metric="euclidean"),
+        KnnHead(),
+        KnnHead(metric="euclidean", weights="distance"),
+        ShuffledHead(hidden=32, lr=3e-2, epochs=10),
+        MajorityHead(),
+    ],
+    expected_failed_checks=expected_failures,
+    xfail_strict=True,
 )
 def test_scikit_learns_checks_pass(estimator: Any, check: Any) -> None:
     check(estimator)
+
+
+def test_what_scikit_learn_checks_of_a_classifier_of_texts_passes() -> None:
+    with pytest.warns(SkipTestWarning, match="TfidfHead which requires input"):
+        results = check_estimator(TfidfHead(), on_fail="raise")
+    assert [result["status"] for result in results] == ["passed"]
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -73,11 +130,11 @@ def test_scikit_learns_tools_take_a_head(name: str, make_rows: MakeRows) -> None
     labels = np.array(["10", "9", "2"])[y]
     pipeline = make_pipeline(StandardScaler(), quick_head(name))
     assert cross_val_score(pipeline, X, labels, cv=3).shape == (3,)
-    option = {"dense": "lr", "softmax": "l2", "logreg": "C"}[name]
-    search = GridSearchCV(quick_head(name), {option: np.array([1e-6, 1e-1])}, cv=3).fit(X, labels)
-    assert search.best_params_[option] in (1e-6, 1e-1)
+    option, values = SEARCHED[name]
+    search = GridSearchCV(quick_head(name), {option: values}, cv=3).fit(X, labels)
+    assert search.best_params_[option] in values
     assert search.best_estimator_.classes_.tolist() == ["2", "9", "10"]
-    assert search.score(X, labels) > 0.5
+    assert search.score(X, labels) > (0.1 if name == "shuffled" else 0.5)
 
 
 def test_a_search_finds_the_learning_rate_that_learns(make_rows: MakeRows) -> None:

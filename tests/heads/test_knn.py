@@ -42,7 +42,7 @@ def test_what_happens_to_the_training_rows_later_does_not_matter(make_rows: Make
     X, y = make_rows(40)
     for metric in ("cosine", "euclidean"):
         rows = X.copy()
-        head = KnnHead(metric=metric).fit(rows, y)  # type: ignore[arg-type]
+        head = KnnHead(metric=metric).fit(rows, y)
         before = head.predict_proba(X)
         rows[:] = 7
         assert np.array_equal(head.predict_proba(X), before)

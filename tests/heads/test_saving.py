@@ -1,16 +1,23 @@
 """A saved head is two files; loaded, it predicts the same bits; altered, it is refused."""
 
+import builtins
+import hashlib
 import json
+import pickle
+import sys
+import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load, save
 from sklearn.base import clone
 
-from frozenhead.errors import FormatRefused, RunDamaged, StorageError
+from frozenhead.errors import FormatRefused, HeadNotFound, RunDamaged, StorageError
 from frozenhead.heads import HEADS, DenseHead, Head, LogisticHead, load_head, save_head
-from frozenhead.heads.saving import DESCRIPTION, WEIGHTS, read_description
+from frozenhead.heads.saving import DESCRIPTION, WEIGHTS, _digest, read_description
 from tests.heads.conftest import MakeRows, inputs_for, quick_head
 
 NAMES = np.array(["bee", "ant", "çédille \u2603"])
@@ -50,6 +57,28 @@ def test_a_loaded_head_predicts_the_same_bits(name: str, classes: int, make_rows
     assert np.array_equal(loaded.predict_proba(inputs[:1]), head.predict_proba(inputs[:1]))
     refitted = clone(loaded).fit(inputs, NAMES[y], validation=(inputs, NAMES[y]))
     assert np.array_equal(refitted.predict_proba(inputs), head.predict_proba(inputs))
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_temperature_and_threshold_are_part_of_a_saved_head(name: str, make_rows: MakeRows, tmp_path: Path) -> None:
+    X, y = make_rows(40)
+    head = quick_head(name)
+    inputs = inputs_for(head, X)
+    head.fit(inputs, NAMES[np.where(np.arange(40) < 8, 0, y)])  # other shares of classes, for the one that learns those
+    new = inputs_for(head, make_rows(40, seed=8)[0])
+    plain = head.predict_proba(new)
+    head.calibrate(inputs, NAMES[y]).set_threshold(inputs, NAMES[y], by="costs", costs=(0, 1), positive="ant")
+    assert np.abs(head.predict_proba(new) - plain).max() > 1e-6
+    save_head(head, tmp_path)
+    loaded = load_head(tmp_path)
+    assert (loaded.temperature_, loaded.threshold_) == (head.temperature_, head.threshold_)
+    assert np.array_equal(loaded.predict_proba(new), head.predict_proba(new))
+    assert loaded.predict(new).tolist() == head.predict(new).tolist()
+    assert head.threshold_ is not None
+    for label in ("ant", "bee"):  # every probability is at least 0, so it rules whatever is the most probable
+        head.threshold_ = replace(head.threshold_, positive=label, value=0.0)
+        save_head(head, tmp_path)
+        assert set(load_head(tmp_path).predict(new)) == {label}
 
 
 @pytest.mark.parametrize("labels", LABELS.values(), ids=LABELS)
@@ -140,3 +169,118 @@ def test_a_folder_that_is_not_there_is_a_storage_error(make_rows: MakeRows, tmp_
     head: Head = LogisticHead().fit(*make_rows(30))
     with pytest.raises(StorageError):
         save_head(head, tmp_path / "absent")
+
+
+def rewrite(folder: Path, **changed: Any) -> None:
+    """Change head.json as somebody would who knows how its digest is made."""
+    description = read_description(folder) | changed
+    (folder / DESCRIPTION).write_text(json.dumps(description | {"digest": _digest(description)}))
+
+
+THRESHOLD = {"positive": "bee", "value": 0.5, "rule": "f1"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"temperature": 0}, "temperature 0"),
+        ({"temperature": -1.0}, "temperature -1.0"),
+        ({"temperature": "1"}, "temperature '1'"),
+        ({"temperature": None}, "temperature None"),
+        ({"temperature": True}, "temperature True"),
+        ({"threshold": THRESHOLD | {"positive": "wasp"}}, "threshold for 'wasp'"),
+        ({"threshold": THRESHOLD | {"value": 2.0}}, "not 2.0"),
+        ({"threshold": THRESHOLD | {"value": "0.5"}}, "not '0.5'"),
+        ({"threshold": THRESHOLD | {"positive": [1]}}, "threshold for"),
+        ({"threshold": {"value": 0.5}}, "missing"),
+        ({"threshold": 0.5}, "mapping"),
+        ({"threshold": THRESHOLD | {"more": 1}}, "unexpected"),
+        ({"classes": ["ant", "bee", "cat"], "class_weights": [1, 1, 1], "threshold": THRESHOLD}, "threshold for 'bee'"),
+        ({"params": {"hiden": 3}}, "hiden"),
+        ({"params": None}, "NoneType"),
+        ({"classes": None}, "NoneType"),
+    ],
+)
+def test_a_description_of_no_head_is_refused(saved: Path, changed: dict[str, Any], says: str) -> None:
+    rewrite(saved, threshold=THRESHOLD, temperature=2)
+    assert load_head(saved).temperature_ == 2
+    rewrite(saved, **changed)
+    with pytest.raises(RunDamaged, match=f"head.json describes no head .*{says}.* Run `frozenhead fit` again"):
+        load_head(saved)
+
+
+@pytest.mark.parametrize("field", ["temperature", "threshold", "classes", "params", "class_weights", "best_epoch"])
+def test_a_description_that_lacks_something_is_refused(saved: Path, field: str) -> None:
+    description = {k: v for k, v in read_description(saved).items() if k != field}
+    (saved / DESCRIPTION).write_text(json.dumps(description | {"digest": _digest(description)}))
+    with pytest.raises(RunDamaged, match=field):
+        load_head(saved)
+
+
+@pytest.mark.parametrize(
+    "kind", ["os.system", "this", "frozenhead.heads.dense.DenseHead", "Dense", "", None, ["dense"], 3]
+)
+def test_a_kind_of_head_that_there_is_not_is_refused_and_nothing_is_imported(saved: Path, kind: Any) -> None:
+    rewrite(saved, head=kind)
+    before = set(sys.modules)
+    with pytest.raises(
+        HeadNotFound, match=r"head.json is of a head .*, which this frozenhead does not have"
+    ) as refused:
+        load_head(saved)
+    assert refused.value.exit_code == 4
+    assert set(sys.modules) == before
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_no_file_of_a_head_is_a_pickle_and_loading_imports_nothing_named_in_one(
+    name: str, make_rows: MakeRows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    X, y = make_rows(30)
+    head = quick_head(name)
+    save_head(head.fit(inputs_for(head, X), y), tmp_path, facts={"space": "this", "versions": {"antigravity": "1"}})
+    for path in tmp_path.iterdir():
+        assert not zipfile.is_zipfile(path)
+        with pytest.raises((pickle.UnpicklingError, ValueError, EOFError, KeyError, IndexError)):
+            pickle.loads(path.read_bytes())
+    json.loads((tmp_path / DESCRIPTION).read_text())
+    load((tmp_path / WEIGHTS).read_bytes())
+
+    def never(*_: Any, **__: Any) -> Any:
+        raise AssertionError("a pickle was read")
+
+    words = set((tmp_path / DESCRIPTION).read_text().replace('"', " ").split())
+    imported = set()
+    genuine = builtins.__import__
+
+    def watched(name: str, *arguments: Any, **named: Any) -> Any:
+        imported.add(name)
+        return genuine(name, *arguments, **named)
+
+    for function in ("load", "loads", "Unpickler"):
+        monkeypatch.setattr(pickle, function, never)
+    monkeypatch.setattr(builtins, "__import__", watched)
+    load_head(tmp_path)
+    assert imported.isdisjoint(words)
+    assert {"this", "antigravity"}.isdisjoint(sys.modules)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_arrays_of_another_shape_or_that_are_not_finite_are_refused(
+    name: str, make_rows: MakeRows, tmp_path: Path
+) -> None:
+    X, y = make_rows(30, classes=3)
+    head = quick_head(name)
+    save_head(head.fit(inputs_for(head, X), y), tmp_path)
+    whole = load((tmp_path / WEIGHTS).read_bytes())
+    wrong: list[dict[str, Any]] = [{k: v for k, v in whole.items() if k != absent} for absent in whole]
+    largest = max(whole, key=lambda k: whole[k].size if whole[k].dtype.kind == "f" else 0)
+    wrong.append(whole | {largest: np.full_like(whole[largest], np.nan)})
+    # The first layer of twice as many rows is another network, of twice as many features.
+    lengthened = {k: np.concatenate([v, v]) for k, v in whole.items() if k not in ("scale", "vocabulary", "w1")}
+    wrong += [whole | {k: v} for k, v in lengthened.items()]
+    for arrays in wrong:
+        weights = bytes(save(arrays))
+        (tmp_path / WEIGHTS).write_bytes(weights)
+        rewrite(tmp_path, weights_sha256=hashlib.sha256(weights).hexdigest())
+        with pytest.raises(RunDamaged, match=r"weights.safetensors cannot be used .* Run `frozenhead fit` again"):
+            load_head(tmp_path)

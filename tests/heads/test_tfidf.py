@@ -74,3 +74,26 @@ def test_what_is_no_text_is_refused(X: Any, says: str) -> None:
 def test_labels_must_fit_the_texts(labels: list[Any]) -> None:
     with pytest.raises(ValueError, match=r"2 rows and y|Unknown label type"):
         TfidfHead().fit(["one", "two"], labels)
+
+
+def test_copies_of_a_text_count_towards_min_df_as_its_weight_does() -> None:
+    weighted = TfidfHead(min_df=3, ngrams=1).fit(TEXTS, LABELS, [3, 1, 1, 1, 2, 1])
+    times = [3, 1, 1, 1, 2, 1]
+    copies = [text for text, n in zip(TEXTS, times, strict=True) for _ in range(n)]
+    theirs = TfidfVectorizer(min_df=3, sublinear_tf=True).fit(copies)
+    assert weighted.vocabulary_ == theirs.get_feature_names_out().tolist()
+    np.testing.assert_allclose(weighted.idf_, theirs.idf_, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"ngrams": 0}, "ngrams must be a whole number of at least 1"),
+        ({"min_df": 0.5}, "min_df must be a whole number"),
+        ({"min_df": 7}, "No term stands in 7 texts; lower min_df"),
+        ({"C": 0}, "'C'"),
+    ],
+)
+def test_a_wrong_option_is_refused_by_name(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        TfidfHead(**options).fit(TEXTS, LABELS)

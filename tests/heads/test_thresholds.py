@@ -146,7 +146,7 @@ def test_what_cannot_be_calibrated_is_refused(make_rows: MakeRows) -> None:
     with pytest.raises(ValueError, match="The validation labels 7 do not occur in y"):
         head.calibrate(X, np.where(y == 0, 7, y))
     with pytest.raises(ValueError, match=r"mixes labels .* 1 \(number\) in row 0, '1' \(str\) in row 1"):
-        head.calibrate(X[:2], [1, "1"])  # type: ignore[list-item]
+        head.calibrate(X[:2], np.array([1, "1"], object))
     X[4, 1] = np.nan
     with pytest.raises(ValueError, match="Row 4"):
         head.calibrate(X, y)
