@@ -37,8 +37,6 @@ class Feed:
         Steps that can be prepared at a time.
     batches : list of Batch
         What `fill` prepared, step by step.
-    scores : float32 tensor (H, steps, width, padded K)
-        Where each step leaves its scores.
     """
 
     def __init__(self, learners: Sequence[Learner], width: int, most: int) -> None:
@@ -51,11 +49,15 @@ class Feed:
         self.steps = max(1, min(most, CHUNK_BYTES // one))
         lead = (H, self.steps, width)
         self._x, self._targets = torch.zeros(*lead, sizes[0]), torch.zeros(*lead, sizes[-1])
-        self._sums, self.scores = torch.zeros(*lead, 1), torch.zeros(*lead, sizes[-1])
-        self._kept = torch.ones(*lead, units, dtype=torch.bool) if units else None
+        self._sums, self._scores = torch.zeros(*lead, 1), torch.zeros(*lead, sizes[-1])
+        self._kept = np.ones((*lead, units), np.bool_) if units else None
         self.batches = [
             Batch(
-                self._x[:, i], self._targets[:, i], self._sums[:, i], None if self._kept is None else self._kept[:, i]
+                x=self._x[:, i],
+                targets=self._targets[:, i],
+                sums=self._sums[:, i],
+                kept=None if self._kept is None else self._kept[:, i],
+                scores=self._scores[:, i],
             )
             for i in range(self.steps)
         ]
@@ -96,13 +98,13 @@ class Feed:
     def draw(self, head: int, steps: int) -> None:
         """Draw the dropout masks of steps; a stream gives the same however many are drawn at a time."""
         if self._kept is not None:
-            self._learners[head].streams.keep(self._kept[head, :steps].numpy())
+            self._learners[head].streams.keep(self._kept[head, :steps])
 
     def losses(self, head: int, steps: int) -> "Tensor":
         """The loss of each step since `fill`: (steps,)."""
         s = self._learners[head].task.settings
         gamma = s.focal_gamma if s.loss == "focal" else None
-        return losses(self.scores[head, :steps], self._targets[head, :steps], gamma)
+        return losses(self._scores[head, :steps], self._targets[head, :steps], gamma)
 
 
 def _weights_of(learner: Learner, rows: NDArray[np.int64]) -> NDArray[np.float64] | None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from frozenhead.heads.losses import slopes
 from frozenhead.heads.network import Network
@@ -37,18 +38,21 @@ class Batch:
     targets : (H, B, padded K)
         See `losses.slopes`.
     sums : (H, B, 1)
-    kept : bool (H, B, padded hidden units of all layers), or None without dropout
+    kept : bool array (H, B, padded hidden units of all layers), or None without dropout
+    scores : (H, B, padded K)
+        Where the step leaves the scores.
     """
 
     x: "Tensor"
     targets: "Tensor"
     sums: "Tensor"
-    kept: "Tensor | None"
+    kept: NDArray[np.bool_] | None
+    scores: "Tensor"
 
 
 @dataclass
 class _Scratch:
-    """Between values of one batch width B, each hidden layer's (H, B, units) in turn; z also the scores'."""
+    """Between values of one batch width B, each hidden layer's (H, B, units) in turn."""
 
     z: list["Tensor"]
     a: list["Tensor"]
@@ -81,14 +85,14 @@ class Stack:
         self._gammas = [s.focal_gamma for s in settings] if settings[0].loss == "focal" else None
         self._scales = torch.tensor([1 / share for share in shares])[:, None, None] if settings[0].dropout else None
         self._layers, self._slopes = self._views(state[0]), self._views(self.gradients)
+        self._rows = [(*rows, gradient) for rows, gradient in zip(state.unbind(1), self.gradients, strict=True)]
         self._count = torch.zeros(())
         self._scratch: dict[int, _Scratch] = {}
 
-    def step(self, batch: Batch, number: int, rates: Sequence[float], scores: "Tensor") -> None:
-        """One step, the `number`-th from 1, with a learning rate of each head; writes the scores (H, B, padded K)."""
+    def step(self, batch: Batch, number: int, rates: Sequence[float]) -> None:
+        """One step, the `number`-th from 1, with a learning rate of each head."""
         scratch = self._room(batch.x.shape[1])
         self._forward(batch, scratch)
-        scores.copy_(scratch.z[-1])
         self._backward(batch, scratch)
         self._count.fill_(number)
         for head, (settings, rate) in enumerate(zip(self.settings, rates, strict=True)):
@@ -117,12 +121,11 @@ class Stack:
         import torch
 
         if width not in self._scratch:
-            sizes = [(len(self.settings), width, units) for units in self.network.padded[1:]]
-            hidden = sizes[:-1]
-            z = [torch.empty(size) for size in sizes]
+            hidden = [(len(self.settings), width, units) for units in self.network.padded[1:-1]]
+            z = [torch.empty(size) for size in hidden]
             self._scratch[width] = _Scratch(
                 z=z,
-                a=[torch.empty(size) for size in hidden] if self._activation == "gelu" else z[:-1],
+                a=[torch.empty(size) for size in hidden] if self._activation == "gelu" else z,
                 masks=[torch.empty(size) for size in hidden] if self._scales is not None else [],
                 back=[torch.empty(size) for size in hidden],
             )
@@ -133,7 +136,7 @@ class Stack:
 
         a, at = batch.x, 0
         for number, (W, b) in enumerate(self._layers):
-            z = scratch.z[number]
+            z = batch.scores if number + 1 == len(self._layers) else scratch.z[number]
             if number and self._scales is not None:
                 torch.bmm(a, W, out=z).mul_(self._scales).add_(b)
             else:
@@ -144,14 +147,14 @@ class Stack:
             self._activate(z, a)
             if batch.kept is not None:
                 mask, units = scratch.masks[number], z.shape[2]
-                np.copyto(mask.numpy(), batch.kept[:, :, at : at + units].numpy())  # three times as fast as copy_
+                np.copyto(mask.numpy(), batch.kept[:, :, at : at + units])  # three times as fast as copy_
                 a.mul_(mask)
                 at += units
 
     def _backward(self, batch: Batch, scratch: _Scratch) -> None:
         import torch
 
-        back = slopes(scratch.z[-1], batch.targets, batch.sums, self._gammas)  # (H, B, K)
+        back = slopes(batch.scores, batch.targets, batch.sums, self._gammas)  # (H, B, K)
         for number in range(len(self._layers) - 1, -1, -1):
             W_slope, b_slope = self._slopes[number]
             torch.sum(back, 1, keepdim=True, out=b_slope)
@@ -207,11 +210,10 @@ class Stack:
         """
         import torch
 
-        gradient = self.gradients[head]
+        parameters, means, squares, gradient = self._rows[head]
         scale = settings.clip_norm / (math.sqrt(float(torch.dot(gradient, gradient))) + 1e-6)
         if scale < 1:
             gradient.mul_(scale)
-        parameters, means, squares = self.state[:, head]
         torch._fused_adamw_(
             [parameters], [gradient], [means], [squares], [], [self._count], amsgrad=False, maximize=False,
             lr=rate, beta1=settings.beta1, beta2=settings.beta2, weight_decay=0.0,

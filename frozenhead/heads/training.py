@@ -88,7 +88,7 @@ class Together:
     def step(self, feed: Feed, i: int, number: int) -> None:
         """The i-th step that was prepared, the `number`-th from 1 of all epochs."""
         rates = [s.rate(number, self.steps * s.epochs) for s in self.stack.settings]
-        self.stack.step(feed.batches[i], number, rates, feed.scores[:, i])
+        self.stack.step(feed.batches[i], number, rates)
 
     def _judged(self, stop: Callable[[], bool]) -> list[NDArray[np.float64] | None]:
         """The losses of the validation batches of each head."""
@@ -173,7 +173,7 @@ class Trainer:
             feed.fill_vectors(0, vectors)
             feed.fill_targets(0, targets.numpy()[None], None)
             feed.draw(0, 1)
-            self._stack.step(feed.batches[0], self._steps, [self.settings.lr], feed.scores[:, 0])
+            self._stack.step(feed.batches[0], self._steps, [self.settings.lr])
             return float(feed.losses(0, 1))
 
     def evaluate(self, vectors: "Tensor", targets: "Tensor") -> float:
