@@ -21,7 +21,7 @@ EXPORTS = {
     ],
     "frozenhead.heads": [
         "HEADS", "DenseHead", "Head", "LogisticHead", "MajorityHead", "SoftmaxHead", "TfidfHead", "Trainer",
-        "TrainingSettings", "head_options", "load_head", "make_head", "save_head",
+        "TrainingSettings", "head_options", "load_head", "make_head", "save_head", "softmax_path",
     ],
     "frozenhead.corpus": [
         "Columns", "Corpus", "CorpusOptions", "Format", "Table", "check_format", "column_values", "docstring_corpus",

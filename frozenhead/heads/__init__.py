@@ -6,7 +6,7 @@ from frozenhead.heads.logistic import LogisticHead
 from frozenhead.heads.majority import MajorityHead
 from frozenhead.heads.registry import HEADS, head_options, make_head
 from frozenhead.heads.saving import load_head, save_head
-from frozenhead.heads.softmax import SoftmaxHead
+from frozenhead.heads.softmax import SoftmaxHead, softmax_path
 from frozenhead.heads.tfidf import TfidfHead
 from frozenhead.heads.training import Trainer, TrainingSettings
 
@@ -24,4 +24,5 @@ __all__ = [
     "load_head",
     "make_head",
     "save_head",
+    "softmax_path",
 ]

@@ -56,6 +56,8 @@ class Curvature:
         vectors = objective.X[self._rows]
         self._mean = self._shares @ vectors
         vectors -= self._mean.astype(vectors.dtype)
+        self._length = float(np.abs(vectors).max()) or 1.0  # squares of more than 1e19 would overflow
+        vectors /= vectors.dtype.type(self._length)
         self._codes = objective.codes[self._rows]
         self._U = None
         if dim <= WIDEST:
@@ -75,7 +77,7 @@ class Curvature:
             Q = np.linalg.eigh(mixed)[1]
             variance = np.maximum((Q.T**2) @ p - (Q.T @ p) ** 2, 0)  # (S, n)  q^T (diag p - p p^T) q
         variance *= self._shares
-        weights = (variance.astype(self._squares.dtype) @ self._squares).astype(np.float64) + l2
+        weights = (variance.astype(self._squares.dtype) @ self._squares).astype(np.float64) * self._length**2 + l2
         intercepts = variance.sum(axis=1)
         return Preconditioner(self._mean, self._U, Q, _floored(weights, FLAT), _floored(intercepts, 1e-3))
 

@@ -2,8 +2,9 @@
 
     minimise  sum_i w_{y_i} CE(y_i, W x_i + b) / sum_i w_{y_i}  +  (l2/2) ||W||^2 ;  b is free.
 
-scikit-learn's multinomial LogisticRegression minimises sum_i w_{y_i} CE + (1/2C) ||W||^2: the same
-problem at C = 1 / (l2 sum_i w_{y_i}). Notation follows Bishop (2006), section 4.3.4.
+scikit-learn's LogisticRegression minimises sum_i w_{y_i} CE + (1/2C) ||W||^2: the same problem at
+C = 1 / (l2 sum_i w_{y_i}). For two classes it has one sigmoid, of which W is half each way, and the penalty counts
+half: C = 2 / (l2 sum_i w_{y_i}). Notation follows Bishop (2006), section 4.3.4.
 """
 
 import warnings
