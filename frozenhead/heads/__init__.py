@@ -13,7 +13,7 @@ from frozenhead.heads.ridge import RidgeHead
 from frozenhead.heads.saving import load_head, save_head
 from frozenhead.heads.settings import TrainingSettings
 from frozenhead.heads.shuffled import ShuffledHead
-from frozenhead.heads.softmax import SoftmaxHead
+from frozenhead.heads.softmax import SoftmaxHead, softmax_path
 from frozenhead.heads.svm import SvmHead
 from frozenhead.heads.tfidf import TfidfHead
 from frozenhead.heads.training import Trainer
@@ -42,4 +42,5 @@ __all__ = [
     "load_head",
     "make_head",
     "save_head",
+    "softmax_path",
 ]

@@ -2,38 +2,48 @@
 
     minimise  sum_i w_{y_i} CE(y_i, W x_i + b) / sum_i w_{y_i}  +  (l2/2) ||W||^2 ;  b is free.
 
-scikit-learn's multinomial LogisticRegression minimises sum_i w_{y_i} CE + (1/2C) ||W||^2: the same
-problem at C = 1 / (l2 sum_i w_{y_i}). Notation follows Bishop (2006), section 4.3.4.
+scikit-learn's LogisticRegression minimises sum_i w_{y_i} CE + (1/2C) ||W||^2: the same problem at
+C = 1 / (l2 sum_i w_{y_i}). For two classes it has one sigmoid, of which W is half each way, and the penalty counts
+half: C = 2 / (l2 sum_i w_{y_i}). Notation follows Bishop (2006), section 4.3.4.
 """
 
 import warnings
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import ConvergenceWarning
 
 from frozenhead.heads.base import BLOCK, Head, softmax
-from frozenhead.heads.threads import one_thread
+from frozenhead.heads.blocks import block_map
+from frozenhead.heads.objective import Objective
+from frozenhead.heads.search import Solution, search_path
 from frozenhead.heads.weighting import ClassWeight
 
-STEEP = 0.1  # a component of the gradient no rounding explains, for vectors up to about 1e5 long
-SMALL = 2**24  # numbers in X, 64 MiB: products over more are worth several threads
+SMALL = 2**18
+"""Numbers in X up to which products are float64: 2 MiB, and the optimum to its last digit costs nothing."""
+LAST_DIGIT = 1e-16
+LEARNED = 1e-9
+"""A mean loss below this is that of classes which can be told apart without error."""
 
 
 class SoftmaxHead(Head):
-    """Linear softmax classifier, full batch L-BFGS; the matrix products run in torch in float32.
+    """Linear softmax classifier at the optimum, by preconditioned L-BFGS over all rows.
+
+    The products with X are float32, and X is never copied; it may be a read-only memory map. The result is the same
+    bits on any number of cores. Small problems, up to 262,144 numbers in X, are solved in float64 to the last digit.
 
     Parameters
     ----------
     l2 : float
         Penalty on the weights, not on the intercepts; per unit of weighted mean loss.
     max_iter : int
-        Most L-BFGS iterations.
+        Most iterations; each costs two products with X.
     tol : float
-        Stop when no component of the gradient is larger.
+        Stop when the objective is above its minimum by at most this part of itself, as its curvature has it: the
+        estimate is within a factor of about 3. It does not depend on the scale of the vectors.
     class_weight : "balanced", None, or mapping of label to weight
 
     Attributes
@@ -45,10 +55,16 @@ class SoftmaxHead(Head):
         The objective at the solution.
     classes_, class_weights_
         See `Head`.
+
+    Warns
+    -----
+    ConvergenceWarning
+        The search ended above `tol`; or without a penalty the classes can be told apart without error, so that there
+        is no optimum.
     """
 
     def __init__(
-        self, *, l2: float = 1e-4, max_iter: int = 1000, tol: float = 1e-6, class_weight: ClassWeight = "balanced"
+        self, *, l2: float = 1e-4, max_iter: int = 1000, tol: float = 1e-7, class_weight: ClassWeight = "balanced"
     ) -> None:
         self.l2 = l2
         self.max_iter = max_iter
@@ -62,32 +78,46 @@ class SoftmaxHead(Head):
         weights: NDArray[np.float64],
         validation: Any,  # noqa: ARG002
     ) -> None:
-        from scipy.optimize import minimize
+        (solution,) = self._solve(X, codes, weights, [self.l2])
+        self._take(solution)
 
-        if not (self.l2 >= 0 and self.max_iter >= 1 and self.tol > 0):
-            raise ValueError(
-                f"l2 must not be negative, max_iter at least 1 and tol above 0, "
-                f"got {self.l2!r}, {self.max_iter!r}, {self.tol!r}."
+    def _solve(
+        self, X: NDArray[np.float32], codes: NDArray[np.int64], weights: NDArray[np.float64], l2s: Sequence[float]
+    ) -> list[Solution]:
+        """A solution for each l2."""
+        for l2 in l2s:
+            if not (l2 >= 0 and self.max_iter >= 1 and self.tol > 0):
+                raise ValueError(
+                    f"l2 must not be negative, max_iter at least 1 and tol above 0, "
+                    f"got {l2!r}, {self.max_iter!r}, {self.tol!r}."
+                )
+        small, classes = X.size <= SMALL, len(self.classes_)
+        with block_map(X.shape, classes if classes > 2 else 1) as blocks:
+            objective = Objective(
+                X=X.astype(np.float64) if small else X,
+                codes=codes,
+                shares=weights / weights.sum(),
+                classes=classes,
+                blocks=blocks,
             )
-        classes, dim = len(self.classes_), X.shape[1]
-        objective = _objective(X, codes, weights / weights.sum(), len(self.classes_), self.l2)
-        with one_thread() if X.size <= SMALL else nullcontext():
-            solution = minimize(
-                objective,
-                np.zeros(classes * (dim + 1)),
-                jac=True,
-                method="L-BFGS-B",
-                options={"maxiter": self.max_iter, "maxfun": 2 * self.max_iter, "gtol": self.tol, "ftol": 1e-12},
+            # One score z for two classes stands for -z/2 and z/2, whose squares are half of z's.
+            scale = 0.5 if classes == 2 else 1.0
+            goal = min(self.tol, LAST_DIGIT) if small else self.tol
+            return search_path(objective, [scale * l2 for l2 in l2s], goal=goal, max_iter=self.max_iter)
+
+    def _take(self, solution: Solution) -> None:
+        """Become this solution, and say so where it is none."""
+        if self.l2 == 0 and solution.value < LEARNED:
+            _warn("The classes can be told apart without error, so without a penalty there is no optimum; raise l2.")
+        elif not solution.excess <= self.tol:
+            _warn(
+                f"Not at the optimum after {solution.iterations} iterations: the objective is above it by about "
+                f"{solution.excess:.1g} of itself; raise max_iter or l2, or scale the vectors."
             )
-        if solution.status == 1 or not np.abs(solution.jac).max() <= STEEP:
-            warnings.warn(
-                f"Not at the optimum after {solution.nit} iterations; raise max_iter, or scale the vectors.",
-                ConvergenceWarning,
-                stacklevel=3,
-            )
-        theta = solution.x.reshape(classes, dim + 1).astype(np.float32)
-        self.coef_, self.intercept_ = np.ascontiguousarray(theta[:, :-1]), theta[:, -1].copy()
-        self.n_iter_, self.loss_ = int(solution.nit), float(solution.fun)
+        theta = solution.theta if len(solution.theta) > 1 else np.concatenate([-solution.theta, solution.theta]) / 2
+        self.coef_ = theta[:, :-1].astype(np.float32, order="C")
+        self.intercept_ = theta[:, -1].astype(np.float32)
+        self.n_iter_, self.loss_ = solution.iterations, solution.value
 
     def _probabilities(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
         coef = self.coef_.T.astype(np.float64)  # (D, K)
@@ -105,33 +135,70 @@ class SoftmaxHead(Head):
         self.n_features_in_ = self.coef_.shape[1]
 
 
-def _objective(
-    X: NDArray[np.float32], codes: NDArray[np.int64], shares: NDArray[np.float64], n_classes: int, l2: float
-) -> Any:
-    """Loss and gradient as a function of the flat parameters (K (D + 1),), the intercept last in each row.
+class _Path(SoftmaxHead):
+    """Fits many penalties where a head fits one."""
 
-    `shares` (N,) are the rows' weights, which sum to 1.
+    l2s: Sequence[float]
+    solutions: list[Solution]
 
-    Products with X are float32; sums over rows are float64, so that the line search sees a smooth function.
+    def _fit(
+        self,
+        X: NDArray[np.float32],
+        codes: NDArray[np.int64],
+        weights: NDArray[np.float64],
+        validation: Any,  # noqa: ARG002
+    ) -> None:
+        self.solutions = self._solve(X, codes, weights, self.l2s)
+
+    def head(self, l2: float, solution: Solution) -> SoftmaxHead:
+        """What `SoftmaxHead(l2=l2)` would have become."""
+        head = SoftmaxHead(l2=l2, max_iter=self.max_iter, tol=self.tol, class_weight=self.class_weight)
+        for name in [name for name in vars(self) if name.endswith("_")]:
+            setattr(head, name, copy(getattr(self, name)))
+        head._take(solution)
+        return head
+
+
+def softmax_path(
+    X: Any,
+    y: ArrayLike,
+    l2s: Sequence[float],
+    *,
+    sample_weight: ArrayLike | None = None,
+    class_weight: ClassWeight = "balanced",
+    max_iter: int = 1000,
+    tol: float = 1e-7,
+) -> list[SoftmaxHead]:
+    """A fitted `SoftmaxHead` for each penalty, much sooner than one by one.
+
+    Each is what `SoftmaxHead(l2=l2).fit(X, y)` finds, to `tol`; what they share is computed once, and each search
+    starts where that of the next stronger penalty ended.
+
+    Parameters
+    ----------
+    X : float array (N, D)
+    y : array (N,)
+    l2s : sequence of float
+        In any order. C of scikit-learn's LogisticRegression is 1 / (l2 times the sum of the rows' weights).
+    sample_weight, class_weight, max_iter, tol
+        See `SoftmaxHead` and its `fit`.
+
+    Returns
+    -------
+    list of SoftmaxHead
+        In the order of `l2s`.
+
+    Raises
+    ------
+    ValueError
+        As `SoftmaxHead.fit`.
     """
-    import torch
+    path = _Path(max_iter=max_iter, tol=tol, class_weight=class_weight)
+    path.l2s = sorted({float(l2) for l2 in l2s}, reverse=True)
+    path.fit(X, y, sample_weight)
+    found = dict(zip(path.l2s, path.solutions, strict=True))
+    return [path.head(float(l2), found[float(l2)]) for l2 in l2s]
 
-    vectors = torch.from_numpy(X if X.flags.writeable else X.copy())  # (N, D)
-    rows = torch.arange(len(codes))
-    targets = torch.from_numpy(codes)
-    share = torch.from_numpy(shares)  # (N,)
 
-    def loss_and_gradient(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        theta = torch.from_numpy(flat).view(n_classes, -1)  # (K, D + 1)
-        weights, bias = theta[:, :-1], theta[:, -1]
-        logits = (vectors @ weights.T.float()).double() + bias  # (N, K)
-        log_p = logits.log_softmax(dim=1)
-        loss = -(share * log_p[rows, targets]).sum() + 0.5 * l2 * weights.square().sum()
-        residual = log_p.exp()
-        residual[rows, targets] -= 1
-        residual *= share[:, None]  # (N, K)
-        slope = (residual.T.float() @ vectors).double() + l2 * weights  # (K, D)
-        gradient = torch.cat([slope, residual.sum(dim=0)[:, None]], dim=1)
-        return float(loss), gradient.view(-1).numpy()
-
-    return loss_and_gradient
+def _warn(message: str) -> None:
+    warnings.warn(message, ConvergenceWarning, stacklevel=4)

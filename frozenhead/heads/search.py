@@ -1,0 +1,185 @@
+"""L-BFGS with a preconditioner that follows the curvature, and a line search that costs no product with X.
+
+Nocedal and Wright (2006), algorithms 7.4 and 7.5. The objective is convex, so the minimum along a line is found by
+Newton's method on the slope, kept between the ends of an interval.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from frozenhead.heads.curvature import Curvature, Preconditioner
+from frozenhead.heads.objective import Floats, Objective, Parameters
+
+PAIRS = 10
+"""Steps that L-BFGS remembers."""
+FLATTER = 0.5
+"""A step is long enough where the slope is at most this part of what it was."""
+TRIALS = 30
+STALE = 1.25
+"""The curvature is measured anew when the loss has changed by this factor."""
+
+
+@dataclass
+class Point:
+    """Parameters, their margins, and the objective there."""
+
+    theta: Parameters  # (S, D + 1)
+    margins: Floats  # (S, N)
+    loss: float = np.inf
+    value: float = np.inf
+
+    def gradient(self, objective: Objective, l2: float) -> Parameters:
+        """The slope of the objective (S, D + 1); sets `loss` and `value`."""
+        self.loss, slope = objective.gradient(self.margins)
+        weights = self.theta[:, :-1]
+        self.value = self.loss + 0.5 * l2 * float((weights**2).sum())
+        slope[:, :-1] += l2 * weights
+        return slope
+
+    def move(self, direction: Parameters, change: Floats, step: float) -> None:
+        """Go `step` times `direction`, which changes the margins by `change` times as much."""
+        self.theta = self.theta + step * direction
+        self.margins += change.dtype.type(step) * change
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Where a search ended.
+
+    Parameters
+    ----------
+    theta : float64 array (S, D + 1)
+    value : float
+        The objective.
+    excess : float
+        By how much of itself `value` is above the minimum, as the curvature has it.
+    iterations : int
+    """
+
+    theta: Parameters
+    value: float
+    excess: float
+    iterations: int
+
+
+class _Memory:
+    """The latest steps with the change of the gradient over each: what L-BFGS knows of the inverse Hessian."""
+
+    def __init__(self) -> None:
+        self._pairs: deque[tuple[Parameters, Parameters, float]] = deque(maxlen=PAIRS)
+
+    def add(self, step: Parameters, change: Parameters) -> None:
+        bend = float((step * change).sum())
+        if bend > 0:  # always, but for rounding
+            self._pairs.append((step, change, 1 / bend))
+
+    def clear(self) -> None:
+        self._pairs.clear()
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def direction(self, gradient: Parameters, preconditioner: Preconditioner) -> Parameters:
+        """Minus the approximate inverse Hessian times the gradient."""
+        q, parts = -gradient, []
+        for step, change, inverse in reversed(self._pairs):
+            parts.append(inverse * float((step * q).sum()))
+            q -= parts[-1] * change
+        d = preconditioner(q)
+        for (step, change, inverse), part in zip(self._pairs, reversed(parts), strict=True):
+            d += (part - inverse * float((change * d).sum())) * step
+        return d
+
+
+def search(
+    objective: Objective,
+    curvature: Curvature,
+    start: Point,
+    *,
+    l2: float,
+    goal: float,
+    max_iter: int,
+) -> Solution:
+    """Minimise from `start`, which moves, until the estimated excess is `goal` of the objective or rounding ends it.
+
+    The estimate is half of g^T H^-1 g, the fall that a quadratic with the curvature known so far promises.
+    """
+    memory, stale, excess, iteration = _Memory(), True, np.inf, 0
+    gradient = start.gradient(objective, l2)
+    while iteration < max_iter:
+        iteration += 1
+        if stale:
+            preconditioner, measured = curvature.at(start.margins, l2), start.loss
+            memory.clear()
+        direction = memory.direction(gradient, preconditioner)
+        slope = float((gradient * direction).sum())
+        excess = -slope / 2 / start.value if start.value else 0.0
+        if not excess > goal:
+            break
+        change = objective.margins(direction)
+        step = line_search(objective, start, direction, change, l2=l2, slope=slope)
+        if step == 0 and stale:
+            break  # rounding hides any fall, or numbers are not finite
+        if step > 0:
+            before = gradient
+            start.move(direction, change, step)
+            gradient = start.gradient(objective, l2)
+            memory.add(step * direction, gradient - before)
+        stale = step == 0 or not 1 / STALE < start.loss / measured < STALE
+    return Solution(start.theta, start.value, excess, iteration)
+
+
+def line_search(
+    objective: Objective, point: Point, direction: Parameters, change: Floats, *, l2: float, slope: float
+) -> float:
+    """A step along `direction` to where the slope, now `slope`, is much flatter; 0 where rounding hides any fall."""
+    weights, d = point.theta[:, :-1], direction[:, :-1]
+    squares = [float((a * b).sum()) for a, b in ((weights, weights), (weights, d), (d, d))]
+
+    def at(step: float) -> tuple[float, float, float]:
+        loss, slope, bend = objective.along(point.margins, change, step)
+        penalty = 0.5 * l2 * (squares[0] + 2 * step * squares[1] + step**2 * squares[2])
+        return loss + penalty, slope + l2 * (squares[1] + step * squares[2]), bend + l2 * squares[2]
+
+    most = point.value + 4 * float(np.finfo(change.dtype).eps) * abs(point.value)
+    step, low, high, steepest = 1.0, 0.0, np.inf, slope
+    for _ in range(TRIALS):
+        found, slope, bend = at(step)
+        if abs(slope) <= -FLATTER * steepest and found <= most:
+            return step
+        if slope < 0 and found <= most:
+            low = step
+        else:  # beyond the minimum, or not finite
+            high = step
+        step = _between(step - slope / bend if bend > 0 else np.nan, low, high, step)
+    return low
+
+
+def _between(guess: float, low: float, high: float, last: float) -> float:
+    """The guess where it is inside the interval, else its middle, or 4 times the last step where it has no end."""
+    if low < guess < min(high, 10 * max(low, last)):
+        return guess
+    return (low + high) / 2 if np.isfinite(high) else 4 * last
+
+
+def search_path(objective: Objective, l2s: Sequence[float], *, goal: float, max_iter: int) -> list[Solution]:
+    """A solution for each l2, in that order; each search starts where the last one ended.
+
+    From strong to weak penalties the solutions lie on a smooth path: the next start is sought along its chord.
+    """
+    curvature = Curvature(objective)
+    point = Point(np.zeros((objective.scores, objective.X.shape[1] + 1)), objective.zero_margins())
+    solutions: list[Solution] = []
+    chord: tuple[Parameters, Floats] | None = None
+    for l2 in l2s:
+        if chord is not None:
+            slope = float((point.gradient(objective, l2) * chord[0]).sum())
+            point.move(*chord, line_search(objective, point, *chord, l2=l2, slope=slope) if slope < 0 else 0.0)
+        theta, margins = point.theta, point.margins.copy() if len(l2s) > 1 else point.margins
+        solutions.append(search(objective, curvature, point, l2=l2, goal=goal, max_iter=max_iter))
+        if len(l2s) > 1:
+            chord = point.theta - theta, point.margins - margins
+    return solutions
