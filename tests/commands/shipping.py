@@ -15,6 +15,7 @@ from frozenhead.commands.export import ExportOptions, export
 from frozenhead.commands.fit import FitOptions, fit
 from frozenhead.commands.options import embed_options
 from frozenhead.files import canonical_json
+from frozenhead.runs import Run
 from tests.commands.conftest import make_table
 
 EXECUTABLE = [sys.executable, "-c", "from frozenhead.cli import main; main()"]
@@ -55,6 +56,20 @@ def fresh_process(words: list[str], *, cwd: Path, cache: Path) -> str:
     done = subprocess.run(words, check=False, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def with_splits(run: Path, to: Path, names: dict[str, str], *, head: str) -> Path:
+    """A copy of a run whose splits are named otherwise, with one head trained on it: `embed` always cuts three."""
+    old = Run.open(run)
+    table = old.corpus_table()
+    splits = [names.get(name, name) for name in table["split"].to_pylist()]
+    place = table.schema.get_field_index("split")
+    info = {k: v for k, v in old.info.items() if k not in ("format", "corpus_sha256")}
+    new = Run.create(to, info=info, corpus=table.set_column(place, "split", [splits]))
+    for name, record in old.features().items():
+        new.write_feature(name, record)
+    fit(FitOptions(run=to, heads=(head,)))
+    return to
 
 
 def copied(run: Path, to: Path) -> Path:

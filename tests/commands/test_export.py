@@ -35,8 +35,7 @@ from frozenhead.errors import (
 from frozenhead.heads import load_head
 from frozenhead.report.intervals import score_intervals
 from frozenhead.runs import Run
-from tests.commands.conftest import make_table
-from tests.commands.shipping import EXECUTABLE, copied, edit_head, fresh_process, make_trained_run, ship
+from tests.commands.shipping import EXECUTABLE, copied, edit_head, fresh_process, make_trained_run, ship, with_splits
 
 TEXTS = ["win a prize", "the cat sat", "free call now"]
 # What another backend's last digits (1e-5 in a vector) do to weights in a few dozen steps.
@@ -279,24 +278,19 @@ def test_long_texts_are_counted_by_class(tmp_path: Path, tiny_folder: Path) -> N
     assert "A text is cut after 6 tokens" in card
 
 
-def test_without_test_rows_the_card_judges_by_validation_and_says_so(tmp_path: Path, tiny_folder: Path) -> None:
-    table = make_table()
-    table["part"] = ["train", "train", "train", "val"] * 30
-    table.to_csv(tmp_path / "texts.csv", index=False)
-    run = make_trained_run(tmp_path, tiny_folder, heads=("logreg",), corpus={"split_column": "part"})
+def test_without_test_rows_the_card_judges_by_validation_and_says_so(trained: Path, tmp_path: Path) -> None:
+    run = with_splits(trained, tmp_path / "run", {"test": "train"}, head="logreg")
     result = ship(run, tmp_path / "out", "logreg")
     card = (tmp_path / "out" / "README.md").read_text()
     assert result["split"] == "val"
+    assert result["scores"]["rows"] == 18
     assert "There is no test split" in card
-    assert "--split-column part" in card
+    assert "There are no test rows" in card
 
 
-def test_a_head_that_was_never_judged_is_not_shipped(tmp_path: Path, tiny_folder: Path) -> None:
-    make_table().assign(part="train").to_csv(tmp_path / "texts.csv", index=False)
-    run = make_trained_run(tmp_path, tiny_folder, heads=("logreg",), corpus={"split_column": "part"})
-    with pytest.raises(DataError, match="no head can be judged"):
-        ship(run, tmp_path / "out", "logreg")
-    assert not (tmp_path / "out").exists()
+def test_without_validation_rows_the_card_says_so(trained: Path, tmp_path: Path) -> None:
+    run = with_splits(trained, tmp_path / "run", {"val": "train"}, head="logreg")
+    assert "There was no validation split" in card_of(run, tmp_path / "out", "logreg")
 
 
 def test_unlabelled_texts_have_no_head_to_ship(make_run: Callable[..., Any], tmp_path: Path) -> None:
