@@ -17,6 +17,7 @@ from frozenhead.errors import StorageError
 from frozenhead.files import (
     canonical_json,
     new_file,
+    new_folder,
     storage_errors,
     temporary_name,
     write_file,
@@ -207,6 +208,80 @@ def test_a_killed_writer_leaves_the_old_file(old: Path, step: str) -> None:
     assert left.name.startswith(".tmp-")
     write_file(old, b"new")
     assert old.read_bytes() == b"new"
+
+
+def filled(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_new_folder_takes_the_place_of_the_old_one_whole(tmp_path: Path, exists: bool) -> None:
+    place, old = tmp_path / "place", tmp_path / ".old-place"
+    if exists:
+        place.mkdir()
+        (place / "a").write_text("old")
+    with new_folder(place, old=old) as fresh:
+        (fresh / "b").write_text("new")
+        assert place.exists() == exists
+    assert filled(place) == {"b": "new"}
+    assert list(tmp_path.iterdir()) == [place]
+
+
+@pytest.mark.parametrize("failing", [0, 1, 2])
+def test_a_new_folder_that_fails_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    place, renamed = tmp_path / "place", os.rename
+    place.mkdir()
+    (place / "a").write_text("old")
+    calls = 0
+
+    def rename(source: Any, target: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == failing:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        renamed(source, target)
+
+    monkeypatch.setattr(os, "rename", rename)
+
+    def replace() -> None:
+        with new_folder(place, old=tmp_path / ".old") as fresh:
+            (fresh / "b").write_text("new")
+            if failing == 0:
+                raise KeyboardInterrupt
+
+    with pytest.raises((StorageError, KeyboardInterrupt)):
+        replace()
+    assert filled(place) == {"a": "old"}
+    assert list(tmp_path.iterdir()) == [place]
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_killed_new_folder_leaves_nothing_half(tmp_path: Path, number: int) -> None:
+    place, old = tmp_path / "place", tmp_path / ".old"
+    place.mkdir()
+    (place / "a").write_text("old")
+    code = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from frozenhead.files import new_folder\n"
+        "renamed, calls = os.rename, []\n"
+        "def rename(*names):\n"
+        "    calls.append(names)\n"
+        f"    if len(calls) == {number}: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    renamed(*names)\n"
+        "os.rename = rename\n"
+        "with new_folder(Path(sys.argv[1]), old=Path(sys.argv[2])) as fresh: (fresh / 'b').write_text('new')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(place), str(old)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert filled(place if number == 1 else old) == {"a": "old"}
+    assert place.exists() == (number == 1)
+    with new_folder(place, old=old) as fresh:
+        (fresh / "b").write_text("new")
+    assert filled(place) == {"b": "new"}
+    assert not old.exists()
 
 
 def test_temporary_names_are_fresh_hidden_and_name_their_process() -> None:

@@ -4,6 +4,7 @@ The words are in `templates/card.md.j2`; this module reads it, and escapes whate
 file and column names come from data and may hold anything. No text of the corpus is in it.
 """
 
+import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -30,7 +31,13 @@ _SCORES = (
 
 # Whatever could mean something in Markdown, its extensions or HTML. Written as numbers these are never syntax
 # (CommonMark 0.31, section 2.5), in a table neither.
-_SYNTAX = re.compile(r"[&<>|`*_\[\]\\#~!$:@\"{}^=]|(?<=www)\.|^[0-9]+(?=[.)](\s|$))|^[-+](?=[-+\s]|$)", re.IGNORECASE)
+_SYNTAX = re.compile(
+    r"[&<>|`*\[\]\\#~$@{}^]"
+    r"|(?<![^\W_])_|_(?![^\W_])"  # inside a word it is a letter
+    r"|:(?=\S)|(?<=www)\."  # what would become a link
+    r"|^[0-9]+(?=[.)](\s|$))|^[-+](?=[-+\s]|$)",  # what would become a list or a line
+    re.IGNORECASE,
+)
 _WIDTH = 300  # characters of one value
 
 
@@ -112,7 +119,7 @@ def render_card(
         commands=Markdown(fenced("\n".join(commands), "sh")),
         heads_compared=heads_compared,
         sha256=sha256,
-        run=evidence["run"],
+        versions={**evidence["run"].get("versions", {}), **description["versions"]},
     )  # fmt: skip
 
 
@@ -152,7 +159,7 @@ def front_matter(evidence: Mapping[str, Any], *, encoder: Mapping[str, Any] | No
 def example(encoder: Mapping[str, Any] | None) -> str:
     """The usage example: what a stranger runs first, standing in the exported folder."""
     beside = _beside(encoder)
-    where = f", model={beside!r}" if beside else ""
+    where = f", model={json.dumps(beside)}" if beside else ""
     comment = "this folder, and the encoder's beside it" if beside else "this folder"
     return f"""\
 from frozenhead import load_pipeline

@@ -32,7 +32,8 @@ def _rank(stored: StoredHead) -> tuple[float, float]:
 def _lacking(run: Run, there: list[StoredHead], head: str | None, feature: str | None) -> str:
     names = ", ".join(f"{shown(h.head)} on {shown(h.feature)}" for h in there)
     wanted = f" {head or 'head'}{f' on {feature}' if feature else ''}"
-    near = nearest(head, {h.head: None for h in there}) if head else ""
-    near = near or (nearest(feature, {h.feature: None for h in there}) if feature else "")
+    right = {h.head: None for h in there}, {h.feature: None for h in there}
+    wrong = [(name, known) for name, known in zip((head, feature), right, strict=True) if name and name not in known]
+    near = nearest(*wrong[0]) if wrong else ""
     has = f"It has: {names}." if there else "It has none yet."
     return f"{run.folder} has no trained{wanted}{near}. {has} Train one: frozenhead fit {run.folder}"

@@ -51,10 +51,9 @@ def _data(run: Mapping[str, Any]) -> Iterator[str]:
     for role in ("val", "test"):
         if role in files:
             yield from (f"--{role}", files[role])
-    if not columns.get("split") and not {"val", "test"} <= files.keys():
-        for name in ("split", "seed"):
-            if name in options:
-                yield from (f"--{name}", str(options[name]))
+    for name in ("split", "seed"):  # also beside a column or files: splits that these lack are cut by shares
+        if name in options:
+            yield from (f"--{name}", str(options[name]))
     if options.get("group_duplicates"):
         yield "--group-duplicates"
     for name, default in (("format", None), ("encoding", "utf-8"), ("delimiter", None)):
