@@ -311,6 +311,6 @@ def test_a_pickle_under_the_name_of_the_weights_is_not_read(folder: Path, tmp_pa
     data = pickle.dumps(Loud())
     (spoilt / "weights.safetensors").write_bytes(data)
     edit_head(spoilt, lambda content: content.update(weights_sha256=hashlib.sha256(data).hexdigest()))
-    with pytest.raises(FrozenheadError, match="cannot be rebuilt"):
+    with pytest.raises(FrozenheadError, match=r"weights\.safetensors cannot be used"):
         load_head(spoilt)
     assert not (tmp_path / "ran").exists()

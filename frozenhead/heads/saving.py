@@ -112,7 +112,7 @@ def load_head(folder: Path) -> Head:
 def _described(description: Mapping[str, Any]) -> Head:
     """The head that a description speaks of, its learned arrays still missing."""
     labels = description["classes"]
-    params = {k: tuple(v) if isinstance(v, list) else v for k, v in description["params"].items()}
+    params = {k: tuple(v) if isinstance(v, list) else v for k, v in dict(description["params"]).items()}
     if isinstance(params.get("class_weight"), dict):  # JSON made its keys strings; a mapping names every class
         params["class_weight"] = dict(zip(labels, description["class_weights"], strict=True))
     head = HEADS[description["head"]](**params)

@@ -11,9 +11,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from frozenhead.heads import Outcome, Task, TrainingSettings, estimated_seconds, train_heads
+from frozenhead.heads import TrainingSettings
 from frozenhead.heads import many as engine
-from frozenhead.heads.learner import Learner
+from frozenhead.heads.learner import Learner, Outcome, Task
+from frozenhead.heads.many import estimated_seconds, train_heads
 from frozenhead.heads.training import Together
 from tests.heads.conftest import MakeRows
 from tests.heads.twins import trained

@@ -10,7 +10,9 @@ import pytest
 import torch
 from scipy.stats import kstest
 
-from frozenhead.heads import DenseHead, Task, Trainer, TrainingSettings, train_heads
+from frozenhead.heads import DenseHead, Trainer, TrainingSettings
+from frozenhead.heads.learner import Task
+from frozenhead.heads.many import train_heads
 from frozenhead.heads.network import initial_parameters
 from frozenhead.heads.randomness import Streams
 from tests.heads.conftest import MakeRows
@@ -201,7 +203,7 @@ def test_the_defaults_are_the_references_table() -> None:
     }  # fmt: skip
     assert asdict(TrainingSettings()) == table | {"hidden": (512,), "seed": 0}
     head = {k: p.default for k, p in inspect.signature(DenseHead).parameters.items()}
-    assert head == table | {"hidden": 512, "class_weight": "balanced", "random_state": 0}
+    assert head == table | {"hidden": (512,), "class_weight": "balanced", "random_state": 0}
 
 
 def test_initial_weights_are_distributed_as_torchs_linear() -> None:
