@@ -19,8 +19,6 @@ from frozenhead.heads.linear import linear_logits
 
 FOLDS = 5
 
-Learned = Mapping[str, NDArray[Any]]
-
 
 class MarginHead(Head):
     """Base of heads with linear scores: softmax(scores / scale_). The highest score is the most probable class.

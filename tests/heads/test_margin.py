@@ -100,13 +100,17 @@ def test_without_validation_the_probabilities_are_of_rows_not_seen(make_rows: Ma
 
 def test_held_out_scores_are_those_of_models_trained_without_them(make_rows: MakeRows) -> None:
     X, y = make_rows(50, classes=3)
-    head, folds = RidgeHead(class_weight=None).fit(X, y), folds_by_content(X, y)
+    y[:20] = 0
+    head, folds = RidgeHead().fit(X, y), folds_by_content(X, y)
     assert folds is not None
-    scores = np.empty((50, 3))
+    scores, weights = np.empty((50, 3)), head.class_weights_[y]
     for fold in range(FOLDS):
-        part = RidgeClassifier(solver="svd").fit(X[folds != fold].astype(np.float64), y[folds != fold])
+        others = folds != fold
+        part = RidgeClassifier(solver="svd").fit(X[others].astype(np.float64), y[others], weights[others])
         scores[folds == fold] = part.decision_function(X[folds == fold].astype(np.float64))
+    # The class weights are for learning: the probabilities are of the rows as they are.
     assert head.scale_ == pytest.approx(fit_temperature(scores, y), rel=1e-7)
+    assert head.scale_ != pytest.approx(fit_temperature(scores, y, weights), rel=1e-3)
 
 
 def test_folds_follow_content_not_order_or_number(make_rows: MakeRows) -> None:

@@ -10,7 +10,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import log_loss, precision_score
 
-from frozenhead.heads import HEADS, LogisticHead, MajorityHead
+from frozenhead.heads import HEADS, LogisticHead, MajorityHead, ThresholdRule, choose_threshold
 from tests.heads.conftest import MakeRows, inputs_for, quick_head
 
 MINIMA = 1e-9  # scikit-learn compares losses, which are flat at the minimum; probabilities of less are their noise
@@ -76,6 +76,8 @@ def test_predict_is_the_positive_label_iff_its_probability_reaches_the_threshold
         reached = head.predict_proba(inputs)[:, k] >= head.threshold_.value
         assert (head.predict(inputs) == ["ham", "spam"][k]).tolist() == reached.tolist()
         assert reached[labels == ["ham", "spam"][k]].all()
+        rule = ThresholdRule(by="recall", floor=1.0)
+        assert head.threshold_.value == choose_threshold(head.predict_proba(inputs)[:, k], y == k, rule)
     assert clone(head).fit(inputs, labels).predict(inputs).tolist() == argmax.tolist()
 
 
