@@ -90,7 +90,7 @@ def test_help_and_version_import_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    for command in ("demo", "embed", "fit", "report", "predict", "verify", "cache"):
+    for command in ("demo", "embed", "fit", "report", "predict", "export", "verify", "cache"):
         assert command in done.stdout
 
 

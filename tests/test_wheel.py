@@ -34,7 +34,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    assert {"frozenhead/py.typed", "frozenhead/cli.py", "frozenhead/report/templates/report.html.j2"} <= set(names)
+    templates = {"frozenhead/report/templates/report.html.j2", "frozenhead/commands/templates/card.md.j2"}
+    assert {"frozenhead/py.typed", "frozenhead/cli.py"} | templates <= set(names)
     assert {name.split("/")[0].split("-")[0] for name in names} == {"frozenhead"}
 
 
