@@ -63,20 +63,34 @@ class Objective:
 
     def margins(self, theta: Parameters) -> Floats:
         """What `theta` (S, D + 1) adds to the margins (S, N): 0 for a row's own class."""
-        weights, intercepts = theta[:, :-1].T.astype(self.X.dtype), theta[:, -1].astype(self.X.dtype)
+        theta = theta.astype(self.X.dtype)
         margins = np.empty((self.scores, len(self.codes)), self.X.dtype)
 
         def fill(block: slice) -> None:
-            scores = (self.X[block] @ weights + intercepts).T  # (S, B)
-            codes = self.codes[block]
-            if self.scores == 1:
-                np.multiply(scores, _sign(codes, scores.dtype), out=margins[:, block])
-            else:
-                np.subtract(scores, scores[codes, np.arange(len(codes))], out=margins[:, block])
+            margins[:, block] = self._margins(block, theta)
 
         for _ in self.blocks(fill):
             pass
         return margins
+
+    def loss(self, theta: Parameters) -> float:
+        """The loss, without its penalty, with products in float64."""
+
+        def sums(block: slice) -> float:
+            margins = self._margins(block, theta)
+            if self.scores > 1:
+                margins[self.codes[block], np.arange(margins.shape[1])] = OWN
+            return float(self.shares[block] @ other_classes(margins)[0])
+
+        return sum(self.blocks(sums))
+
+    def _margins(self, block: slice, theta: Floats) -> Floats:
+        """Margins (S, B) of a block of rows, in the dtype of `theta`."""
+        codes = self.codes[block]
+        scores = (self.X[block].astype(theta.dtype, copy=False) @ theta[:, :-1].T + theta[:, -1]).T
+        if self.scores == 1:
+            return scores * _sign(codes, scores.dtype)
+        return scores - scores[codes, np.arange(len(codes))]
 
     def gradient(self, margins: Floats) -> tuple[float, Parameters]:
         """The loss, without its penalty, and its slope (S, D + 1)."""

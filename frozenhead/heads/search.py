@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from frozenhead.heads.curvature import Curvature, Preconditioner
 from frozenhead.heads.objective import Floats, Objective, Parameters
@@ -51,15 +52,15 @@ class Solution:
 
     Parameters
     ----------
-    theta : float64 array (S, D + 1)
+    theta : float32 array (S, D + 1)
     value : float
-        The objective.
+        The objective there, with products in float64.
     excess : float
         By how much of itself `value` is above the minimum, as the curvature has it.
     iterations : int
     """
 
-    theta: Parameters
+    theta: NDArray[np.float32]
     value: float
     excess: float
     iterations: int
@@ -129,7 +130,10 @@ def search(
             gradient = start.gradient(objective, l2)
             memory.add(step * direction, gradient - before)
         stale = step == 0 or not 1 / STALE < start.loss / measured < STALE
-    return Solution(start.theta, start.value, excess, iteration)
+    theta = start.theta.astype(np.float32)
+    saved = theta.astype(np.float64)
+    value = objective.loss(saved) + 0.5 * l2 * float((saved[:, :-1] ** 2).sum())
+    return Solution(theta, value, excess, iteration)
 
 
 def line_search(

@@ -52,7 +52,7 @@ class SoftmaxHead(Head):
     intercept_ : float32 array (K,)
     n_iter_ : int
     loss_ : float
-        The objective at the solution.
+        The objective at the solution, in float64.
     classes_, class_weights_
         See `Head`.
 
@@ -92,7 +92,8 @@ class SoftmaxHead(Head):
                     f"got {l2!r}, {self.max_iter!r}, {self.tol!r}."
                 )
         small, classes = X.size <= SMALL, len(self.classes_)
-        with block_map(X.shape, classes if classes > 2 else 1) as blocks:
+        # What is not finite, of vectors too large for float32, ends the search; its excess then says so.
+        with block_map(X.shape, classes if classes > 2 else 1) as blocks, np.errstate(all="ignore"):
             objective = Objective(
                 X=X.astype(np.float64) if small else X,
                 codes=codes,
@@ -101,9 +102,13 @@ class SoftmaxHead(Head):
                 blocks=blocks,
             )
             # One score z for two classes stands for -z/2 and z/2, whose squares are half of z's.
-            scale = 0.5 if classes == 2 else 1.0
-            goal = min(self.tol, LAST_DIGIT) if small else self.tol
-            return search_path(objective, [scale * l2 for l2 in l2s], goal=goal, max_iter=self.max_iter)
+            halves = 2 if classes == 2 else 1
+            return search_path(
+                objective,
+                [l2 / halves for l2 in l2s],
+                goal=min(self.tol, LAST_DIGIT) if small else self.tol,
+                max_iter=self.max_iter,
+            )
 
     def _take(self, solution: Solution) -> None:
         """Become this solution, and say so where it is none."""
@@ -115,8 +120,7 @@ class SoftmaxHead(Head):
                 f"{solution.excess:.1g} of itself; raise max_iter or l2, or scale the vectors."
             )
         theta = solution.theta if len(solution.theta) > 1 else np.concatenate([-solution.theta, solution.theta]) / 2
-        self.coef_ = theta[:, :-1].astype(np.float32, order="C")
-        self.intercept_ = theta[:, -1].astype(np.float32)
+        self.coef_, self.intercept_ = np.ascontiguousarray(theta[:, :-1]), theta[:, -1].copy()
         self.n_iter_, self.loss_ = solution.iterations, solution.value
 
     def _probabilities(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
