@@ -22,13 +22,17 @@ def test_it_learns_nothing_from_what_the_dense_head_learns_well(make_rows: MakeR
 
 def test_it_is_the_dense_head_on_permuted_labels(make_rows: MakeRows) -> None:
     X, y = make_rows(50, classes=3)
-    head = ShuffledHead(hidden=4, epochs=2, random_state=7).fit(X, y, np.arange(50) % 3 + 1)
+    new, new_y = make_rows(30, classes=3, seed=1)
+    times = np.arange(50) % 3 + 1
+    head = ShuffledHead(hidden=4, epochs=2, random_state=7).fit(X, y, times, validation=(new, new_y))
     seed = np.random.default_rng([7, 1])
     # Sample weights stay with the rows; the class weights are those of the labels before.
     weights = dict(enumerate(head.class_weights_))
     dense = DenseHead(hidden=4, epochs=2, random_state=7, class_weight=weights)
-    dense.fit(X, seed.permutation(y), np.arange(50) % 3 + 1)
+    dense.fit(X, seed.permutation(y), times, validation=(new, seed.permutation(new_y)))
     np.testing.assert_allclose(head.predict_proba(X), dense.predict_proba(X), rtol=1e-5)
+    ours, theirs = ([epoch["val_loss"] for epoch in fitted.history_] for fitted in (head, dense))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5)
 
 
 def test_it_takes_what_the_dense_head_takes() -> None:
