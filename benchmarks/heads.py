@@ -2,10 +2,10 @@
 
     python benchmarks/heads.py [--rounds 5] [--epochs 2] [--hidden 512] [--json FILE]
 
-Runs take turns (A B C A B C ...); figures are medians of the rounds, with their range; ratios are those within
-a round. The processor's seconds stand beside the clock's: on a busy machine only they can be compared. Vectors are
-random, as many and as long as those of the reference's spam run with a small encoder: 3,900 x 384 for training, 836 for
-validation, two classes. Steps cost the same whatever the numbers are.
+Runs take turns (A B C A B C ...); figures are medians of the rounds, with their range; ratios are those within a round.
+The processor's seconds stand beside the clock's: on a busy machine only they can be compared. Vectors are random, as
+many and as long as those of the reference's spam run with a small encoder: 3,900 x 384 for training, 836 for
+validation, two classes. Steps cost the same whatever the numbers are. "Floor" is the least that a step can cost.
 """
 
 import argparse

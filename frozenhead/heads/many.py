@@ -18,8 +18,11 @@ from numpy.typing import NDArray
 from frozenhead.heads.learner import Held, Learner, Outcome, Task
 from frozenhead.heads.training import Stopped, Together
 
-CACHE = 4 << 20
-"""Bytes of parameters, averages and gradients in a stack: what a core has of the processor's cache."""
+CACHE = 7 << 20
+"""Bytes of parameters, averages and gradients in a stack: what a core has of the processor's cache, about."""
+
+MOST = 8
+"""Heads in a stack: more save little, and their vectors push each other out of the cache."""
 
 MEMORY = 1 << 30
 """Bytes of parameters, averages, gradients and best epochs in training at a time, by default."""
@@ -222,7 +225,7 @@ def grouped(learners: Sequence[Learner], *, memory: int, threads: int) -> list[l
     groups: list[list[Learner]] = []
     for alike in by_shape.values():
         numbers = alike[0].network.length
-        most = max(1, min(CACHE // (16 * numbers), memory // (20 * numbers * threads)))
+        most = max(1, min(MOST, CACHE // (16 * numbers), memory // (20 * numbers * threads)))
         count = math.ceil(len(alike) / most)
         count = min(len(alike), math.ceil(count / threads) * threads)  # as many for each thread
         groups += [list(part) for part in np.array_split(np.array(alike, object), count)]
