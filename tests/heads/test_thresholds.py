@@ -10,7 +10,8 @@ from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import log_loss, precision_score
 
-from frozenhead.heads import HEADS, LogisticHead, MajorityHead, ThresholdRule, choose_threshold
+from frozenhead.heads import HEADS, LogisticHead, MajorityHead, ThresholdRule
+from frozenhead.heads.calibration import choose_threshold
 from tests.heads.conftest import MakeRows, inputs_for, quick_head
 
 MINIMA = 1e-9  # scikit-learn compares losses, which are flat at the minimum; probabilities of less are their noise
