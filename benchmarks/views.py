@@ -3,7 +3,7 @@
     frozenhead embed spamdata_v2.csv --recipe notebook --model minilm --views 10 --out RUN
     python benchmarks/views.py RUN [--seeds 10] [--json FILE]
 
-The reference trains with BERT's own dropout on, on another vector of a text in every epoch: with as many views as epochs
+The reference trains with BERT's own dropout on, on another vector of a text in each epoch: with as many views as epochs
 that is training on views. Validation and test rows have eval-mode vectors in both cases. A seed decides the initial
 weights, the order of rows and the head's own dropout, and is the same for both: differences are taken seed by seed.
 """
@@ -27,7 +27,8 @@ from frozenhead.runs import Run
 
 BINS = 10
 MEASURES = (
-    "lowest validation loss", "epoch of it", "test log loss", "test calibration error", "test accuracy", "test macro F1",
+    "lowest validation loss", "epoch of it", "test log loss", "test calibration error", "test accuracy",
+    "test macro F1",
 )  # fmt: skip
 
 
