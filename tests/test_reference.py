@@ -57,5 +57,5 @@ def test_verify_passes_on_the_notebooks_run(run: Path) -> None:
 
 def test_the_training_defaults_are_the_notebooks() -> None:
     s = TrainingSettings()
-    assert (s.hidden, s.dropout, s.lr, s.epochs, s.batch_size, s.clip_norm) == (512, 0.1, 1e-3, 10, 32, 1.0)
+    assert (s.layers, s.dropout, s.lr, s.epochs, s.batch_size, s.clip_norm) == ((512,), 0.1, 1e-3, 10, 32, 1.0)
     assert (s.beta1, s.beta2, s.eps, s.weight_decay) == (0.9, 0.999, 1e-6, 0.0)
