@@ -49,8 +49,10 @@ def expected_failures(head: Any) -> dict[str, str]:
     """The one check that is about another promise than these heads make, with the reason."""
     if isinstance(head, ShuffledHead):
         return {EQUIVALENCE: "labels are permuted among rows, and a row given twice is two rows to permute among"}
-    if isinstance(head, DenseHead):
-        return {EQUIVALENCE: "a row given twice falls into two batches, a row of weight 2 into one"}
+    if isinstance(head, DenseHead) and (head.dropout > 0 or head.batch_size < 100):  # the check has up to 60 rows
+        return {
+            EQUIVALENCE: "a row given twice falls into two batches and two dropout masks, a row of weight 2 into one"
+        }
     if isinstance(head, KnnHead):
         return {EQUIVALENCE: "k counts rows: a row given twice takes two of the k places, a row of weight 2 one"}
     return {}

@@ -66,6 +66,15 @@ def test_centroid_names_the_nearest_mean(make_rows: MakeRows, metric: Any) -> No
     assert np.array_equal(order, (-pairwise_distances(unit, means, metric=metric)).argsort(axis=1))
 
 
+def test_the_length_of_a_vector_says_nothing_to_the_cosine(make_rows: MakeRows) -> None:
+    X, y = make_rows(50, classes=3)
+    probabilities = CentroidHead().fit(X, y).predict_proba(X)
+    np.testing.assert_allclose(CentroidHead().fit(X, y).predict_proba(X * 8), probabilities, rtol=1e-12)
+    np.testing.assert_allclose(
+        CentroidHead().fit(X * 8, y).predict_proba(X).argmax(axis=1), probabilities.argmax(axis=1)
+    )
+
+
 def test_a_vector_of_zeros_is_as_near_to_every_centroid(make_rows: MakeRows) -> None:
     head = CentroidHead().fit(*make_rows(30, classes=3))
     assert head.predict_proba(np.zeros((1, 3))).tolist() == [[1 / 3] * 3]
