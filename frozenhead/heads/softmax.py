@@ -119,7 +119,9 @@ class SoftmaxHead(Head):
                 f"Not at the optimum after {solution.iterations} iterations: the objective is above it by about "
                 f"{solution.excess:.1g} of itself; raise max_iter or l2, or scale the vectors."
             )
-        theta = solution.theta if len(solution.theta) > 1 else np.concatenate([-solution.theta, solution.theta]) / 2
+        theta = solution.theta
+        if len(theta) == 1:
+            theta = theta * np.array([[-0.5], [0.5]], np.float32)  # (2, D + 1)
         self.coef_, self.intercept_ = np.ascontiguousarray(theta[:, :-1]), theta[:, -1].copy()
         self.n_iter_, self.loss_ = solution.iterations, solution.value
 
