@@ -14,7 +14,10 @@ from frozenhead.heads.weighting import ClassWeight
 
 
 class KnnHead(Head):
-    """The k nearest neighbours by scikit-learn's exact search; a class's probability is its share of their votes.
+    """The k nearest neighbours by scikit-learn's exact search; a class's probability follows from its share of their votes.
+
+    It is (k share + 1/K) / (k + 1), as if one more neighbour had voted for all classes alike: a class that no neighbour
+    has is unlikely, not impossible, and the log loss of a row stays finite.
 
     Parameters
     ----------
@@ -39,7 +42,7 @@ class KnnHead(Head):
 
     Notes
     -----
-    A class that no neighbour has gets probability 0. Which of several neighbours at one distance make the k is open.
+    Which of several neighbours at one distance make the k is open.
     The saved head holds the training vectors: as large as they are, and as private. `fit` copies them unless they are
     read-only, such as a memory map, and `metric` is `euclidean`.
     """
@@ -80,14 +83,15 @@ class KnnHead(Head):
         return in_blocks(self._block, X)
 
     def _block(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Shares of votes (B, K)."""
+        """Probabilities (B, K)."""
         distances, rows = self._neighbours.kneighbors(unit_rows(X) if self.metric == "cosine" else X, self.k)  # (B, k)
         votes = self.votes_[rows]
         if self.weights == "distance":
             votes = votes * _inverse(np.square(distances) / 2 if self.metric == "cosine" else distances)
         shares = np.zeros((len(X), len(self.classes_)))
         np.add.at(shares, (np.arange(len(X))[:, None], self.codes_[rows]), votes)
-        return np.asarray(shares / shares.sum(axis=1, keepdims=True))
+        shares /= shares.sum(axis=1, keepdims=True)
+        return (self.k * shares + 1 / shares.shape[1]) / (self.k + 1)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """`vectors`, `codes` and `votes`."""
