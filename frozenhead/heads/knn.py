@@ -14,10 +14,10 @@ from frozenhead.heads.weighting import ClassWeight
 
 
 class KnnHead(Head):
-    """The k nearest neighbours by scikit-learn's exact search; a class's probability follows from its share of their votes.
+    """The k nearest neighbours by scikit-learn's exact search vote for their classes.
 
-    It is (k share + 1/K) / (k + 1), as if one more neighbour had voted for all classes alike: a class that no neighbour
-    has is unlikely, not impossible, and the log loss of a row stays finite.
+    A probability is (k share + 1/K) / (k + 1), as if one more neighbour had voted for all classes alike: a class that no
+    neighbour has is unlikely, not impossible, and the log loss of a row stays finite.
 
     Parameters
     ----------
