@@ -34,7 +34,7 @@ from frozenhead.heads import SoftmaxHead, softmax_path
 Rows = tuple[NDArray[np.float32], NDArray[np.int64]]
 
 
-def made_rows(n: int, dim: int, classes: int, *, spread: float = 0.5, seed: int = 0) -> Rows:
+def made_rows(n: int, dim: int, classes: int, *, spread: float = 0.25, seed: int = 0) -> Rows:
     rng = np.random.default_rng(seed)
     lengths = np.arange(1, dim + 1) ** -0.5 * np.logspace(0, -2, dim)
     turn = np.linalg.qr(rng.normal(size=(dim, dim)))[0]

@@ -26,15 +26,18 @@ WIDEST = 2048
 FLAT = 1e-8
 """Curvature below this part of the largest is rounding of float32 vectors."""
 
+NOTHING = 1e-12
+"""A variance below this part of the largest is rounding of float64 sums."""
+
 
 @dataclass(frozen=True)
 class Preconditioner:
     """An approximate inverse Hessian. Called with a gradient (S, D + 1) it gives a change of the parameters."""
 
     mean: NDArray[np.float64]  # (D,)
-    U: NDArray[np.float64] | None  # (D, D)
+    U: NDArray[np.float64] | None  # (D, r)
     Q: NDArray[np.float64]  # (S, S)
-    weights: NDArray[np.float64]  # (S, D)  curvature in the coordinates Q^T W U
+    weights: NDArray[np.float64]  # (S, r)  curvature in the coordinates Q^T W U
     intercepts: NDArray[np.float64]  # (S,)
 
     def __call__(self, gradient: Parameters) -> Parameters:
@@ -61,10 +64,9 @@ class Curvature:
         self._codes = objective.codes[self._rows]
         self._U = None
         if dim <= WIDEST:
-            scaled = vectors * np.sqrt(self._shares)[:, None].astype(vectors.dtype)
-            self._U = np.linalg.eigh((scaled.T @ scaled).astype(np.float64))[1]
+            self._U = _axes(vectors * np.sqrt(self._shares)[:, None].astype(vectors.dtype))
             vectors = vectors @ self._U.astype(vectors.dtype)
-        self._squares = np.square(vectors, out=vectors)  # (n, D)
+        self._squares = np.square(vectors, out=vectors)  # (n, r)
 
     def at(self, margins: Floats, l2: float) -> Preconditioner:
         """The curvature where the margins are these, (S, N)."""
@@ -82,8 +84,21 @@ class Curvature:
         return Preconditioner(self._mean, self._U, Q, _floored(weights, FLAT), _floored(intercepts, 1e-3))
 
 
+def _axes(scaled: Floats) -> NDArray[np.float64]:
+    """Orthonormal columns (D, r) that turn vectors (n, D) to where their components are uncorrelated.
+
+    Fewer rows than dimensions span r <= n of these; gradients, and so the search, have no part outside their span.
+    """
+    if len(scaled) >= scaled.shape[1]:
+        return np.asarray(np.linalg.eigh((scaled.T @ scaled).astype(np.float64))[1])
+    scaled = scaled.astype(np.float64)
+    variances, rows = np.linalg.eigh(scaled @ scaled.T)
+    kept = variances > NOTHING * max(variances[-1], np.finfo(np.float64).tiny)
+    return np.asarray(scaled.T @ (rows[:, kept] / np.sqrt(variances[kept])))
+
+
 def _floored(curvature: NDArray[np.float64], part: float) -> NDArray[np.float64]:
-    largest = float(curvature.max())
+    largest = float(curvature.max(initial=0.0))
     return np.maximum(curvature, part * largest if largest > 0 else 1.0)
 
 

@@ -21,6 +21,8 @@ FLATTER = 0.5
 TRIALS = 30
 STALE = 1.25
 """The curvature is measured anew when the loss has changed by this factor."""
+IDLE = 20
+"""Steps without a fall that rounding does not explain, after which there is none to find."""
 
 
 @dataclass
@@ -110,7 +112,8 @@ def search(
     """
     memory, stale, excess, iteration = _Memory(), True, np.inf, 0
     gradient = start.gradient(objective, l2)
-    while iteration < max_iter:
+    least, idle = start.value, 0
+    while iteration < max_iter and idle < IDLE:
         iteration += 1
         if stale:
             preconditioner, measured = curvature.at(start.margins, l2), start.loss
@@ -130,6 +133,8 @@ def search(
             gradient = start.gradient(objective, l2)
             memory.add(step * direction, gradient - before)
         stale = step == 0 or not 1 / STALE < start.loss / measured < STALE
+        idle = 0 if start.value < least - _noise(objective.X.dtype, least) else idle + 1
+        least = min(least, start.value)
     theta = start.theta.astype(np.float32)
     saved = theta.astype(np.float64)
     value = objective.loss(saved) + 0.5 * l2 * float((saved[:, :-1] ** 2).sum())
@@ -148,7 +153,7 @@ def line_search(
         penalty = 0.5 * l2 * (squares[0] + 2 * step * squares[1] + step**2 * squares[2])
         return loss + penalty, slope + l2 * (squares[1] + step * squares[2]), bend + l2 * squares[2]
 
-    most = point.value + 4 * float(np.finfo(change.dtype).eps) * abs(point.value)
+    most = point.value + _noise(change.dtype, point.value)
     step, low, high, steepest = 1.0, 0.0, np.inf, slope
     for _ in range(TRIALS):
         found, slope, bend = at(step)
@@ -160,6 +165,11 @@ def line_search(
             high = step
         step = _between(step - slope / bend if bend > 0 else np.nan, low, high, step)
     return low
+
+
+def _noise(dtype: np.dtype[np.floating], value: float) -> float:
+    """By how much two objectives may differ that are the same but for rounding."""
+    return 4 * float(np.finfo(dtype).eps) * value
 
 
 def _between(guess: float, low: float, high: float, last: float) -> float:

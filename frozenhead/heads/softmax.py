@@ -203,8 +203,11 @@ def softmax_path(
     path.l2s = sorted({float(l2) for l2 in l2s}, reverse=True)
     path.fit(X, y, sample_weight)
     found = dict(zip(path.l2s, path.solutions, strict=True))
-    return [path.head(float(l2), found[float(l2)]) for l2 in l2s]
+    heads = []
+    for l2 in l2s:
+        heads.append(path.head(float(l2), found[float(l2)]))  # noqa: PERF401  (a frame less: warnings name the caller)
+    return heads
 
 
 def _warn(message: str) -> None:
-    warnings.warn(message, ConvergenceWarning, stacklevel=4)
+    warnings.warn(message, ConvergenceWarning, stacklevel=5)  # the caller of fit or softmax_path

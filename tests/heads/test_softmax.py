@@ -99,6 +99,21 @@ def test_vectors_like_those_of_bert_reach_the_optimum(classes: int, weighted: bo
     assert head.loss_ == pytest.approx(ours, rel=LOSS_TOLERANCE)
 
 
+@pytest.mark.parametrize("classes", [2, 20])
+def test_ill_conditioned_vectors_take_few_steps(classes: int, precision: str) -> None:
+    X, y = bert_like(2000, dim=24, classes=classes)
+    # L-BFGS as it is in scikit-learn takes thousands, and with 20 classes gives up after 14,000.
+    assert SoftmaxHead(l2=1e-5).fit(X, y).n_iter_ < 100
+
+
+def test_a_tolerance_below_rounding_ends_with_a_warning(precision: str) -> None:
+    X, y = bert_like(2000, dim=24, classes=3)
+    with pytest.warns(ConvergenceWarning, match="Not at the optimum"):
+        head = SoftmaxHead(tol=1e-30, max_iter=10_000).fit(X, y)
+    assert head.n_iter_ < 1000
+    assert head.loss_ == pytest.approx(SoftmaxHead().fit(X, y).loss_, rel=LOSS_TOLERANCE)
+
+
 def test_two_classes_share_what_one_sigmoid_has(make_rows: MakeRows) -> None:
     # W1 = -W0 at the optimum: ||W||^2 is half of ||W1 - W0||^2, so one sigmoid has half the penalty.
     X, y = make_rows(200)
@@ -128,8 +143,9 @@ def test_a_row_predicts_alone_as_among_others(make_rows: MakeRows) -> None:
 @pytest.mark.parametrize("max_iter", [1, 4])
 def test_stopping_before_the_optimum_warns(make_rows: MakeRows, max_iter: int) -> None:
     X, y = make_rows(100)
-    with pytest.warns(ConvergenceWarning, match="raise max_iter"):
+    with pytest.warns(ConvergenceWarning, match="raise max_iter") as warned:
         SoftmaxHead(max_iter=max_iter).fit(X, y)
+    assert warned[0].filename == __file__
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         SoftmaxHead().fit(X, y)
@@ -234,8 +250,9 @@ def test_each_head_of_a_path_is_the_head_alone(classes: int, precision: str) -> 
 
 def test_a_path_that_stops_early_warns_for_its_heads(make_rows: MakeRows) -> None:
     X, y = make_rows(100)
-    with pytest.warns(ConvergenceWarning, match="raise max_iter"):
+    with pytest.warns(ConvergenceWarning, match="raise max_iter") as warned:
         softmax_path(X, y, [1e-4], max_iter=1)
+    assert warned[0].filename == __file__
 
 
 def test_a_path_refuses_what_a_head_refuses(make_rows: MakeRows) -> None:
