@@ -76,6 +76,30 @@ def test_an_older_version_reads_what_this_one_writes(make_run: MakeRun, table: P
     assert {(type(key), len(key)) for key in stored["key"]} == {(bytes, 32)}
 
 
+THREADS = """
+import os, sys
+from pathlib import Path
+import pandas, pyarrow.parquet
+from frozenhead.corpus import read_table
+from frozenhead.runs import Run
+tasks = Path("/proc/self/task")
+before = len(list(tasks.iterdir()))
+run = Run.open(Path(sys.argv[1]))
+assert len(run.corpus_table(["key", "text"])) == len(run.corpus()) == 120
+read_table(run.folder / "corpus.parquet")
+assert [len(head.predictions()) for head in run.heads()] == [36]
+print(len(list(tasks.iterdir())) - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts threads as Linux lists them")
+def test_reading_a_run_starts_no_thread_that_could_outlive_python(make_run: MakeRun, tmp_path: Path) -> None:
+    run = Path(make_run()["run"])
+    fit(FitOptions(run=run, heads=("majority",)))
+    done = subprocess.run([sys.executable, "-c", THREADS, run], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("0\n", "")
+
+
 def test_a_second_embed_loads_no_library_that_it_does_not_need(
     make_run: MakeRun, table: Path, tiny_folder: Path, tmp_path: Path
 ) -> None:
