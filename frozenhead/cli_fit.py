@@ -1,7 +1,7 @@
 """`frozenhead fit` on the command line: parse, call, print; no logic."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -16,8 +16,6 @@ from frozenhead.terminal import (
     print_notice,
     print_renderables,
 )
-
-SHOWN_SETTINGS = 100
 
 Grid = Annotated[
     list[str] | None,
@@ -49,7 +47,8 @@ def fit(
     ] = None,
     grids: Grid = None,
     seeds: Annotated[
-        int | None, typer.Option("--seeds", help="Heads of each setting, from --seed on. Default 1; of a curve 3.")
+        int | None,
+        typer.Option("--seeds", help="Heads of each setting (default 1) or curve point (default 3), from --seed on."),
     ] = None,
     halving: Annotated[
         bool, typer.Option("--halving", help="Drop the worse half of a grid's dense heads after 1, 2, 4, ... epochs.")
@@ -108,7 +107,7 @@ def fit(
 
 def _print_heads(result: Mapping[str, Any]) -> None:
     """One line a head; what calibration and a threshold changed stands beside what was before."""
-    titles = ["features", "head", "val accuracy", "val macro F1", "val log loss", "T", "seconds"]
+    titles = ["features", "head", "val accuracy", "val macro F1", "val log loss", "temperature", "seconds"]
     with_threshold = any(one["threshold"] for one in result["heads"])
     if with_threshold:
         titles.insert(-1, "threshold")
@@ -119,7 +118,7 @@ def _print_heads(result: Mapping[str, Any]) -> None:
         cells.append(f"{one['temperature']:.3g}")
         if with_threshold:
             cells.append(f"{one['threshold']['value']:.4f}" if one["threshold"] else "-")
-        seconds = "as before" if one.get("known") else f"{one['fit_seconds']:.2f}"
+        seconds = "as before" if one["known"] else f"{one['fit_seconds']:.2f}"
         rows.append((one["feature"], one["head"], *cells, seconds))
     print_renderables([plain_table(titles, rows, right=titles[2:])])
 
@@ -131,87 +130,91 @@ def _change(before: Mapping[str, Any] | None, after: Mapping[str, Any], name: st
 
 
 def _print_search(one: Mapping[str, Any]) -> None:
-    """Every setting of a grid, the best first, its seeds together."""
-    search = one.get("search")
+    """Every setting of a search, the chosen one first, then by validation."""
+    search = one["search"]
     if not search:
         return
-    lines = _setting_lines(search)
-    options = list(search["heads"][0]["options"])
-    titles = [*options, "seeds", "val macro F1", "range", "val log loss", "epoch", "note"]
-    if not any(line[-1] for line in lines):
-        titles.pop()
-        lines = [line[:-1] for line in lines]
-    count = len(search["heads"])
-    print_lines([f"{one['head']} on {one['feature']}: {count:,} candidates, chosen by validation"])
-    print_renderables([plain_table(titles, lines[:SHOWN_SETTINGS], right=titles[:-1])])
-    if len(lines) > SHOWN_SETTINGS:
-        print_lines([f"and {len(lines) - SHOWN_SETTINGS:,} more in search.json beside the head"])
-
-
-def _setting_lines(search: Mapping[str, Any]) -> list[tuple[Any, ...]]:
     groups: dict[int, list[Mapping[str, Any]]] = {}
-    for row in search["heads"]:
-        groups.setdefault(row["setting"], []).append(row)
-    lines = []
-    chosen = search["heads"][search["best"]]["setting"]
-    for number, rows in groups.items():
-        scored = [row["val"] for row in rows if row["val"]]
-        f1, loss = ([val[name] for val in scored] for name in ("macro_f1", "log_loss"))
-        mean = sum(f1) / len(f1) if f1 else -1.0
-        errors = [row["error"] for row in rows if row["error"]]
-        dropped = [row["dropped_after"] for row in rows if row["dropped_after"]]
-        note = "chosen" if number == chosen else ""
-        if errors:
-            note = errors[0]
-        elif dropped:
-            note = f"dropped after epoch {max(dropped)}" if len(dropped) == len(rows) else note
-        cells = (
-            (f"{mean:.4f}", f"{min(f1):.4f} to {max(f1):.4f}", f"{sum(loss) / len(loss):.4f}")
-            if f1
-            else ("-", "-", "-")
-        )
-        epochs = sorted({row["best_epoch"] for row in rows if row["best_epoch"]})
-        span = f"{epochs[0]} to {epochs[-1]}" if len(epochs) > 1 else "".join(map(str, epochs))
-        values = [_option_text(value) for value in rows[0]["options"].values()]
-        lines.append((number != chosen, -mean, (*values, str(len(rows)), *cells, span, note)))
-    return [line for _, _, line in sorted(lines, key=lambda line: line[:2])]
+    for i, row in enumerate(search["heads"]):  # halving drops candidates, so each of them is told of by itself
+        groups.setdefault(i if search["halving"] else row["setting"], []).append(row)
+    best = search["heads"][search["best"]]
+    lines = sorted((_setting_line(rows, best) for rows in groups.values()), key=lambda line: line[0])
+    titles = [*best["options"], "seed", "val macro F1", "range", "val log loss", "epoch", "note"]
+    settings, seeds = (len({row[name] for row in search["heads"]}) for name in ("setting", "seed"))
+    unneeded = {"seed", "range"} if seeds == 1 else {"range"} if search["halving"] else {"seed"}
+    if not any(row["best_epoch"] for row in search["heads"]):
+        unneeded.add("epoch")
+    shown = [i for i, title in enumerate(titles) if i < len(best["options"]) or title not in unneeded]
+    heads = f"{settings:,} setting{'s' * (settings > 1)}" + (f" x {seeds:,} seeds" if seeds > 1 else "")
+    print_lines([f"{one['head']} on {one['feature']}: {heads}, chosen by validation"])
+    cells = [[line[i] for i in shown] for _, line in lines]
+    titles = [titles[i] for i in shown]
+    print_renderables([plain_table(titles, cells, right=titles[:-1])])
+
+
+def _setting_line(
+    rows: Sequence[Mapping[str, Any]], best: Mapping[str, Any]
+) -> tuple[tuple[bool, float, float], list[str]]:
+    """A setting's place among the others, and its cells: options, seed, scores over its seeds, epochs, and a note."""
+    scored = [row["val"] for row in rows if row["val"]]
+    f1, loss = [val["macro_f1"] for val in scored], [val["log_loss"] for val in scored]
+    chosen = best in rows
+    values = [*(_option_text(value) for value in rows[0]["options"].values()), str(rows[0]["seed"])]
+    epochs = sorted({row["best_epoch"] for row in rows if row["best_epoch"]})
+    span = f"{epochs[0]} to {epochs[-1]}" if len(epochs) > 1 else "".join(map(str, epochs))
+    note = f"chosen, seed {best['seed']}" if chosen and len(rows) > 1 else "chosen" if chosen else _why_not(rows)
+    if not scored:
+        return (True, 1.0, 0.0), [*values, "-", "-", "-", span, note]
+    mean, mean_loss = sum(f1) / len(f1), sum(loss) / len(loss)
+    scores = [f"{mean:.4f}", f"{min(f1):.4f} to {max(f1):.4f}", f"{mean_loss:.4f}"]
+    return (not chosen, -mean, mean_loss), [*values, *scores, span, note]
+
+
+def _why_not(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Why a setting could not be chosen, if it was not for its scores."""
+    errors = [row["error"] for row in rows if row["error"]]
+    dropped = [row["dropped_after"] for row in rows if row["dropped_after"]]
+    if errors:
+        return f"{len(errors)} failed: {errors[0]}" if len(rows) > 1 else str(errors[0])
+    return f"dropped after epoch {max(dropped)}" if len(dropped) == len(rows) else ""
 
 
 def _option_text(value: Any) -> str:
-    return (
-        "x".join(map(str, value))
-        if isinstance(value, list | tuple)
-        else f"{value:g}"
-        if isinstance(value, float)
-        else str(value)
-    )
+    if isinstance(value, list | tuple):
+        return "x".join(map(str, value)) or "0"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _print_further(one: Mapping[str, Any]) -> None:
     """What folds and a curve showed."""
     where = f"{one['head']} on {one['feature']}"
-    if folds := one.get("folds"):
+    if folds := one["folds"]:
         scores = [block["macro_f1"] for block in folds["each"]]
+        everything = folds["all"]
         print_lines(
             [
-                f"{where}, {folds['folds']} folds: accuracy {folds['all']['accuracy']:.4f}, macro F1 "
-                f"{folds['all']['macro_f1']:.4f} over all {folds['all']['rows']:,} rows "
-                f"(folds {min(scores):.4f} to {max(scores):.4f})"
+                f"{where}, {folds['folds']} folds: accuracy {everything['accuracy']:.4f}, macro F1 "
+                f"{everything['macro_f1']:.4f}, log loss {everything['log_loss']:.4f} over all "
+                f"{everything['rows']:,} rows (macro F1 of folds {min(scores):.4f} to {max(scores):.4f})"
             ]
         )
-    if curve := one.get("curve"):
-        print_lines([f"{where}, by share of the training rows (validation macro F1, mean and range over seeds):"])
-        print_renderables(
-            [plain_table(("share", "rows", "macro F1", "range"), _curve_rows(curve), right=("share", "rows"))]
-        )
+    if curve := one["curve"]:
+        print_lines([f"{where}, by share of the training rows, mean of {curve['seeds']} seeds on validation:"])
+        titles = ("share", "rows", "macro F1", "range", "log loss", "note")
+        print_renderables([plain_table(titles, _curve_rows(curve), right=titles[:-1])])
 
 
-def _curve_rows(curve: Mapping[str, Any]) -> list[tuple[str, int, str, str]]:
+def _curve_rows(curve: Mapping[str, Any]) -> list[tuple[str, int, str, str, str, str]]:
     rows = []
     for share in dict.fromkeys(point["share"] for point in curve["points"]):
         points = [point for point in curve["points"] if point["share"] == share]
-        f1 = [point["val"]["macro_f1"] for point in points if point["val"]]
-        mean = f"{sum(f1) / len(f1):.4f}" if f1 else "-"
-        span = f"{min(f1):.4f} to {max(f1):.4f}" if f1 else str(points[0]["error"])
-        rows.append((f"{share:.0%}", points[0]["rows"], mean, span))
+        scored = [point["val"] for point in points if point["val"]]
+        f1, loss = [val["macro_f1"] for val in scored], [val["log_loss"] for val in scored]
+        note = next((str(point["error"]) for point in points if point["error"]), "")
+        cells = ("-", "-", "-")
+        if f1:
+            cells = (
+                f"{sum(f1) / len(f1):.4f}", f"{min(f1):.4f} to {max(f1):.4f}", f"{sum(loss) / len(loss):.4f}"
+            )  # fmt: skip
+        rows.append((f"{share:.0%}", points[0]["rows"], *cells, note))
     return rows

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from frozenhead.errors import DataError, UsageError
-from frozenhead.heads import HEADS, Head, head_options, make_head
+from frozenhead.heads import HEADS, DenseHead, Head, head_options, make_head
 from frozenhead.heads.registry import nearest
 
 LAYERS = "x"  # between the sizes of a list of layers; a comma is between the values of a grid
@@ -100,9 +100,14 @@ def choose_heads(
 
 
 def _setting(name: str, fixed: Mapping[str, Any], searched: Mapping[str, Any], *, weight: Any, seeds: range) -> Setting:
-    """One point of a grid. A wrong option is found here, before anything is trained."""
+    """One point of a grid. A wrong option of a dense head is found here, before anything is trained."""
     options = {**fixed, **searched}
     first = make_head(name, class_weight=weight, seed=seeds[0], options=options)
+    if isinstance(first, DenseHead):
+        try:
+            first.settings()
+        except ValueError as error:
+            raise UsageError(str(error)) from error
     further = seeds[1:] if "random_state" in first.get_params() else ()
     others = (make_head(name, class_weight=weight, seed=seed, options=options) for seed in further)
     return Setting(options=dict(searched), heads=(first, *others))
@@ -159,8 +164,8 @@ def _finite(value: str) -> float:
 
 
 def _layers(value: str) -> tuple[int, ...]:
-    """`512x128` as (512, 128), `0` or nothing as no layer."""
-    return () if value in ("", "0") else tuple(int(part) for part in value.split(LAYERS))
+    """`512x128` as (512, 128), `0` as no layer."""
+    return () if value == "0" else tuple(int(part) for part in value.split(LAYERS))
 
 
 def _word(value: str) -> str:
@@ -173,7 +178,7 @@ _KINDS: dict[type, tuple[Callable[[str], Any], str]] = {
     int: (int, "a whole number"),
     float: (_finite, "a number"),
     str: (_word, "a word"),
-    tuple: (_layers, f"sizes of layers with {LAYERS} between them"),
+    tuple: (_layers, f"sizes of layers with {LAYERS} between them, 0 for none"),
 }
 
 

@@ -4,6 +4,7 @@ For each seed the rows stand in one random order, the classes mixed evenly, and 
 larger share holds the smaller ones. All points of a dense head are trained together.
 """
 
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,13 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 from frozenhead.commands.keeping import Inputs, Keeper
-from frozenhead.commands.search import SCORES as SCORED
+from frozenhead.commands.search import validation_scores
 from frozenhead.commands.voice import Advance
+from frozenhead.errors import FrozenheadError
 from frozenhead.files import write_json
 from frozenhead.heads import Head
 from frozenhead.heads.fitting import fit_many
-from frozenhead.report.metrics import score_block
+from frozenhead.runs import read_json
 
 FORMAT = 1
 FILE = "curve.json"
@@ -51,34 +53,40 @@ def draw_curve(
     Returns
     -------
     dict
-        `points`: share, rows, seed, and validation scores `val` or the `error`.
+        `seed`, `seeds`, and `points`: share, rows, seed, and validation scores `val`, not calibrated, or the `error`.
     """
     train, val = keeper.split["train"], keeper.split["val"]
-    rows, labels = inputs.rows[train], keeper.labels[train]
+    labels = keeper.labels[train]
     _, codes = np.unique(labels.astype(str), return_inverse=True)
     chosen = [(s, subset) for s in range(seed, seed + seeds) for subset in subsets(codes, seed=s)]
+    held = inputs.rows[val]
     fitted = fit_many(
-        [_seeded(head, s) for s, _ in chosen], rows, labels, validation=(inputs.rows[val], keeper.labels[val]),
+        [_seeded(head, s) for s, _ in chosen], inputs.rows[train], labels, validation=(held, keeper.labels[val]),
         rows=[subset for _, subset in chosen], jobs=jobs, progress=progress,
     )  # fmt: skip
     points: list[dict[str, Any]] = [{} for _ in chosen]
-    for one in fitted:
-        s, subset = chosen[one.index]
-        scores = None if one.head is None else _scores(one.head, inputs.rows[val], keeper)
-        share = SHARES[one.index % len(SHARES)]
-        points[one.index] = {"share": share, "rows": len(subset), "seed": s, "val": scores, "error": one.error}
-    curve = {"format": FORMAT, "points": points}
-    write_json(keeper.run.folder / "heads" / inputs.feature / name / FILE, curve)
+    with closing(fitted):
+        for one in fitted:
+            s, subset = chosen[one.index]
+            facts = {"share": SHARES[one.index % len(SHARES)], "rows": len(subset), "seed": s}
+            points[one.index] = facts | validation_scores(one, held, keeper)
+    curve = {"format": FORMAT, "seed": seed, "seeds": seeds, "points": points}
+    write_json(keeper.folder(inputs.feature, name) / FILE, curve)
     return curve
+
+
+def known_curve(inputs: Inputs, keeper: Keeper, *, name: str, seeds: int, seed: int) -> dict[str, Any] | None:
+    """What `draw_curve` wrote beside the stored head before; a head that is trained anew takes it away."""
+    path = keeper.folder(inputs.feature, name) / FILE
+    try:
+        curve = read_json(path, "frozenhead fit") if path.exists() else {}
+    except FrozenheadError:
+        return None
+    asked = {"format": FORMAT, "seed": seed, "seeds": seeds}
+    return curve if all(curve.get(key) == value for key, value in asked.items()) else None
 
 
 def _seeded(head: Head, seed: int) -> Head:
     """A copy with another seed, where the head has one; the rows differ by seed in any case."""
     copy: Head = clone(head)
     return copy.set_params(random_state=seed) if "random_state" in copy.get_params() else copy
-
-
-def _scores(head: Head, rows: Any, keeper: Keeper) -> dict[str, float]:
-    labels = keeper.labels[keeper.split["val"]]
-    block = score_block(labels, head.predict_proba(rows), head.classes_.tolist(), keeper.weights) or {}
-    return {name: block[name] for name in SCORED}

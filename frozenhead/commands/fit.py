@@ -6,26 +6,22 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from frozenhead.commands.choices import Choice, choose_heads, known_heads
-from frozenhead.commands.curve import draw_curve
+from frozenhead.commands.choices import Choice, choose_heads, known_heads, read_class_weight
+from frozenhead.commands.fitting import FeatureFit
 from frozenhead.commands.folds import FoldJudge
 from frozenhead.commands.keeping import Decision, Inputs, Keeper
-from frozenhead.commands.search import Found, Search, keep_search
-from frozenhead.commands.thresholds import threshold_rule
-from frozenhead.commands.vectors import run_vectors, run_views
+from frozenhead.commands.thresholds import check_classes, threshold_rule
+from frozenhead.commands.vectors import check_finite, run_vectors, run_views, view_records
 from frozenhead.commands.voice import Silence, Voice
 from frozenhead.errors import DataError, RunNotFound, UsageError
-from frozenhead.heads import DenseHead, Head, SoftmaxHead
-from frozenhead.heads.fitting import estimate_seconds, fit_many
+from frozenhead.heads import DenseHead
 from frozenhead.heads.registry import nearest
+from frozenhead.heads.weighting import class_weights
 from frozenhead.runs import TEXT_FEATURE, Run
-
-LONGEST_UNASKED = 600.0
-"""Seconds that a search may be estimated to take before `--yes` is asked for."""
-
-CURVE_SEEDS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +43,7 @@ class FitOptions:
         Values to choose from, as `lr=1e-4,1e-3`; all combinations are tried.
     seed : int
     seeds : int, optional
-        Candidates of each setting; default 1, and 3 for the points of a curve.
+        Candidates of each setting, default 1; with `curve` heads of each of its points instead, default 3.
     halving : bool
         Drop the worse half of the candidates after 1, 2, 4, ... epochs.
     folds : int
@@ -93,22 +89,27 @@ class FitOptions:
 
     def __post_init__(self) -> None:
         known_heads(self.heads)
-        for name, value in (("jobs", self.jobs), ("seeds", self.seeds or 1)):
-            if value < 1:
+        for name, value in (("jobs", self.jobs), ("seeds", self.seeds)):
+            if value is not None and value < 1:
                 raise UsageError(f"--{name} is {value}; it must be at least 1.")
         if self.seed < 0:
             raise UsageError(f"--seed is {self.seed}; it must not be negative.")
-        if self.folds and self.folds < 2:
-            raise UsageError(f"--folds is {self.folds}; it must be at least 2.")
+        least = 2 if self.threshold is None else 3  # of two folds none is left to choose a threshold on
+        if self.folds and self.folds < least:
+            why = "" if least == 2 else ", since one more fold chooses the threshold"
+            raise UsageError(f"--folds is {self.folds}; it must be at least {least}{why}.")
         if self.calibrate not in ("temperature", "none"):
             raise UsageError(f"--calibrate is {self.calibrate!r}; choose temperature or none.")
         if self.views and (self.folds or self.curve):
             raise UsageError("--views trains on the training split's own views; leave out --folds and --curve.")
         for flag, asked in (("--views", self.views), ("--halving", self.halving)):
             if asked and (others := [name for name in known_heads(self.heads) if name != "dense"]):
-                raise UsageError(f"{flag} is for the dense head, which has epochs; {others[0]} has none of its own.")
+                raise UsageError(f"{flag} is for the dense head alone; leave out {', '.join(others)}.")
+        if self.halving and not self.grids and (self.seeds or 1) == 1:
+            raise UsageError("--halving drops the worse half of several candidates; give --grid or --seeds as well.")
         if self.positive is not None and self.threshold is None:
             raise UsageError("--positive says which class a threshold is for; give --threshold as well.")
+        self.decision()
 
     def decision(self) -> Decision:
         """What is fitted on validation after training."""
@@ -144,120 +145,29 @@ def fit(options: FitOptions, voice: Voice | None = None) -> dict[str, Any]:
     choices = options.choices()
     features = _chosen_features(run, options)
     keeper = Keeper(run, corpus, options.decision())
+    _check_classes(run.info["classes"], options)
     _check_splits(keeper, choices, options)
+    judge = FoldJudge(keeper, options.folds, options.seed) if options.folds else None
     results: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
     for inputs in _all_inputs(run, features, corpus, choices, options):
-        own = [choice for choice in choices if (choice.takes == "texts") == (inputs.record is None)]
-        fitting = _Fitting(options, keeper, inputs, voice)
-        for name, outcome in fitting.run(own):
-            if isinstance(outcome, str):
-                failed.append({"feature": inputs.feature, "head": name, "error": outcome})
-            else:
-                results.append(outcome)
+        fitting = FeatureFit(options, keeper, inputs, judge, voice)
+        results += fitting.run([choice for choice in choices if (choice.takes == "texts") == (inputs.record is None)])
+        failed += fitting.failed
     if not results:
         raise UsageError("\n".join(f"{f['head']} on {f['feature']}: {f['error']}" for f in failed[:3]))
     return {"run": str(options.run), "heads": results, "failed": failed}
 
 
-class _Fitting:
-    """All heads on one feature set."""
-
-    def __init__(self, options: FitOptions, keeper: Keeper, inputs: Inputs, voice: Voice) -> None:
-        self.options, self.keeper, self.inputs, self.voice = options, keeper, inputs, voice
-        train, val = keeper.split["train"], keeper.split["val"]
-        self.rows, self.labels = inputs.rows[train], keeper.labels[train]
-        self.validation = (inputs.rows[val], keeper.labels[val]) if val.any() else None
-
-    def run(self, choices: Sequence[Choice]) -> Iterator[tuple[str, dict[str, Any] | str]]:
-        """What became of each head by name: what is stored of it, or why it could not be trained."""
-        wanted: dict[str, Head] = {}
-        tables: dict[str, dict[str, Any]] = {}
-        for choice in choices:
-            if not choice.searched:
-                wanted[choice.name] = choice.candidates[0]
-                continue
-            found = self._search(choice)
-            if isinstance(found, str):
-                yield choice.name, found
-                continue
-            wanted[choice.name], tables[choice.name] = found.head, found.table
-        for name, outcome in self._train(wanted):
-            if isinstance(outcome, str):
-                yield name, outcome
-                continue
-            if name in tables:
-                outcome["search"] = tables[name]
-                keep_search(self.keeper.run, self.inputs.feature, name, tables[name])
-            yield name, outcome | self._judge_further(name, wanted[name])
-
-    def _train(self, heads: Mapping[str, Head]) -> Iterator[tuple[str, dict[str, Any] | str]]:
-        """Train and keep what is not stored just so already. The winner of a search is trained here once more."""
-        todo: list[str] = []
-        for name, head in heads.items():
-            known = None if self.options.refit else self.keeper.known(head, self.inputs, name)
-            if known is None:
-                todo.append(name)
-            else:
-                yield name, known
-        if not todo:
-            return
-        with self.voice.bar(f"fit {self.inputs.feature}", unit="steps") as progress:
-            fitted = fit_many(
-                [heads[name] for name in todo], self.rows, self.labels, validation=self.validation,
-                views=self.inputs.views, jobs=self.options.jobs, progress=progress,
-            )  # fmt: skip
-            for one in fitted:
-                name = todo[one.index]
-                kept = (
-                    str(one.error)
-                    if one.head is None
-                    else self.keeper.keep(one.head, self.inputs, name=name, seconds=one.seconds)
-                )
-                yield name, kept
-
-    def _search(self, choice: Choice) -> Found | str:
-        """The best candidate, or why there is none."""
-        search = Search(choice, self.inputs, self.keeper, halving=self.options.halving, jobs=self.options.jobs)
-        todo = [choice.candidates[i] for i in search.open_candidates()]
-        if todo:
-            self._announce(choice.name, len(choice.candidates), todo)
-        with self.voice.bar(f"search {choice.name} on {self.inputs.feature}", unit="steps") as progress:
-            return search.run(progress)
-
-    def _announce(self, name: str, candidates: int, todo: Sequence[Head]) -> None:
-        """Say how long a search will take. Raises `UsageError` if that is long and `--yes` was not given."""
-        seconds = estimate_seconds(todo, self.rows, self.labels, validation=self.validation, jobs=self.options.jobs)
-        earlier = f" ({candidates - len(todo):,} of them scored before)" if len(todo) < candidates else ""
-        what = f"{candidates:,} candidates of {name}{earlier}, about {_duration(seconds)}"
-        if seconds > LONGEST_UNASKED and not self.options.yes:
-            raise UsageError(
-                f"{what}. Add --yes to begin it, --halving to drop the worse half early, or try fewer values."
-            )
-        self.voice.say(what)
-
-    def _judge_further(self, name: str, head: Head) -> dict[str, Any]:
-        """Folds and the curve of a stored head."""
-        further: dict[str, Any] = {}
-        where = f"{name} on {self.inputs.feature}"
-        if self.options.folds:
-            judge = FoldJudge(self.keeper, self.options.folds, self.options.seed)
-            with self.voice.bar(f"folds of {where}", unit="folds") as progress:
-                further["folds"] = judge.judge(head, self.inputs, name=name, progress=progress)
-        if self.options.curve:
-            with self.voice.bar(f"curve of {where}", unit="steps") as progress:
-                further["curve"] = draw_curve(
-                    head, self.inputs, self.keeper, name=name, seeds=self.options.seeds or CURVE_SEEDS,
-                    seed=self.options.seed, jobs=self.options.jobs, progress=progress,
-                )  # fmt: skip
-        return further
-
-
-def _duration(seconds: float) -> str:
-    """`8 s`, `3 min`, `2.5 h`."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+def _check_classes(classes: Sequence[str], options: FitOptions) -> None:
+    """Raise `UsageError` for weights or a threshold that these classes cannot have."""
+    if options.threshold is not None:
+        check_classes(options.positive, classes)
+    weight = read_class_weight(options.class_weight)
+    try:
+        class_weights(weight, np.array(classes, object), np.arange(len(classes)))
+    except ValueError as error:
+        raise UsageError(f"--class-weight {options.class_weight}: {error}") from error
 
 
 def _check_splits(keeper: Keeper, choices: Sequence[Choice], options: FitOptions) -> None:
@@ -300,11 +210,21 @@ def _all_inputs(
 ) -> Iterator[Inputs]:
     """One feature set after the other, so that only one is in memory."""
     if any(choice.takes == "vectors" for choice in choices):
-        if any(isinstance(choice.candidates[0], DenseHead | SoftmaxHead) for choice in choices):
+        if any(isinstance(choice.candidates[0], DenseHead) for choice in choices):
             import_module("torch")  # now, so that the first head's seconds are its own
         for name, record in features.items():
             vectors = run_vectors(run, record, corpus, name=name, cache_dir=options.cache_dir)
-            views = run_views(run, record, corpus, name=name, cache_dir=options.cache_dir) if options.views else ()
+            check_finite(run, record, corpus, vectors, name=name, cache_dir=options.cache_dir)
+            views = _views(run, record, corpus, name, options) if options.views else ()
             yield Inputs(feature=name, rows=vectors, record=record, views=views)
     if any(choice.takes == "texts" for choice in choices):
         yield Inputs(feature=TEXT_FEATURE, rows=corpus["text"].to_numpy(object), record=None)
+
+
+def _views(
+    run: Run, record: dict[str, Any], corpus: pd.DataFrame, name: str, options: FitOptions
+) -> list[NDArray[Any]]:
+    views, train = run_views(run, record, corpus, name=name, cache_dir=options.cache_dir), corpus["split"] == "train"
+    for (view, _), vectors in zip(view_records(record, name), views, strict=True):
+        check_finite(run, record, corpus[train], vectors, name=name, cache_dir=options.cache_dir, view=view)
+    return views

@@ -1,26 +1,27 @@
 """Out-of-fold predictions for every row: the rows of a run in K folds, each judged by a head that never saw it.
 
-Folds are stratified, and copies of a text stay in one fold. For each fold a head is trained on the others but one,
-which chooses the epoch and the temperature; of two folds the other one trains and nothing chooses.
+Folds are stratified, and copies of a text stay in one fold. For each fold a head is trained on the others but the next,
+which chooses the epoch, the temperature and the threshold; of two folds the other one trains and nothing chooses.
 """
 
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.base import clone
 from sklearn.model_selection import StratifiedGroupKFold
 
 from frozenhead.commands.keeping import Inputs, Keeper
 from frozenhead.commands.voice import Advance
-from frozenhead.errors import DataError
+from frozenhead.errors import DataError, FrozenheadError
 from frozenhead.files import write_file, write_json
 from frozenhead.heads import Head
 from frozenhead.heads.fitting import fit_many
 from frozenhead.labels import shown
 from frozenhead.report.metrics import score_block
-from frozenhead.runs import parquet_bytes
+from frozenhead.runs import parquet_bytes, read_json
 
 FORMAT = 1
 TABLE, SCORES = "folds.parquet", "folds.json"
@@ -32,15 +33,16 @@ def assign_folds(labels: NDArray[Any], groups: NDArray[Any], folds: int, *, seed
     Raises
     ------
     DataError
-        A class has fewer distinct texts than there are folds, or all of them fell into one.
+        A class has fewer distinct texts than there are folds.
     """
     frame = pd.DataFrame({"label": labels, "group": groups})
     distinct = frame.groupby("label")["group"].nunique().sort_values()
     if distinct.iloc[0] < folds:
-        label, rows = distinct.index[0], int(distinct.iloc[0])
+        label, texts = distinct.index[0], int(distinct.iloc[0])
+        fewer = f"Use --folds {texts} or fewer, or give" if texts > 1 else "Give"
         raise DataError(
-            f"The class {shown(label)} has {rows} distinct texts; {folds} folds need {folds} of each class.\n"
-            f"Use --folds {max(2, rows)} or fewer, or give the class more rows."
+            f"The class {shown(label)} has {texts} distinct text{'s' * (texts != 1)}; {folds} folds need {folds} of "
+            f"each class.\n{fewer} the class more rows."
         )
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
     fold = np.empty(len(labels), np.int64)
@@ -50,58 +52,76 @@ def assign_folds(labels: NDArray[Any], groups: NDArray[Any], folds: int, *, seed
 
 
 class FoldJudge:
-    """Trains one head on the folds of a run.
+    """Trains heads on the folds of a run.
 
     Parameters
     ----------
     keeper : Keeper
     folds : int
     seed : int
+
+    Raises
+    ------
+    DataError
+        A class has too few distinct texts, or none is left of it to train on.
     """
 
     def __init__(self, keeper: Keeper, folds: int, seed: int) -> None:
         self.keeper, self.folds, self.seed = keeper, folds, seed
         self.fold = assign_folds(keeper.labels, keeper.corpus["key"].to_numpy(), folds, seed=seed)
+        parts = [self._part(number) for number in range(folds)]
+        self.trains = [np.flatnonzero(trains) for trains, _ in parts]
+        self.chooses = None if folds == 2 else [np.flatnonzero(chooses) for _, chooses in parts]
 
-    def judge(self, head: Head, inputs: Inputs, *, name: str, progress: Advance) -> dict[str, Any]:
+    def judge(self, head: Head, inputs: Inputs, *, name: str, jobs: int, progress: Advance) -> dict[str, Any]:
         """Write `folds.parquet` and `folds.json` beside a stored head; returns the latter.
 
         Raises
         ------
         DataError
-            A training part lacks a class, or the head cannot be trained on it.
+            The head cannot be trained on one of the folds.
         """
-        classes = self.keeper.run.info["classes"]
+        labels, classes = self.keeper.labels, self.keeper.run.info["classes"]
         probabilities = np.empty((len(self.fold), len(classes)))
         predicted = np.empty(len(self.fold), object)
-        for number in range(self.folds):
-            judged = self.fold == number
-            fitted = self._fit(head, inputs, number)
-            probabilities[judged] = fitted.predict_proba(inputs.rows[judged])
-            predicted[judged] = fitted.decide(probabilities[judged])
-            progress(number + 1, self.folds)
-        return self._write(inputs.feature, name, probabilities, predicted)
+        fitted = fit_many(
+            [head] * self.folds, inputs.rows, labels, rows=self.trains, held=self.chooses, jobs=jobs, progress=progress
+        )
+        with closing(fitted):
+            for one in fitted:
+                if one.head is None:
+                    raise DataError(f"fold {one.index + 1}: {one.error}")
+                if self.chooses is not None:
+                    chooses = self.chooses[one.index]
+                    self.keeper.decision.apply(one.head, inputs.rows[chooses], labels[chooses])
+                judged = self.fold == one.index
+                probabilities[judged] = one.head.predict_proba(inputs.rows[judged])
+                predicted[judged] = one.head.decide(probabilities[judged])
+        return self._write(self.keeper.folder(inputs.feature, name), probabilities, predicted)
 
-    def _fit(self, head: Head, inputs: Inputs, number: int) -> Head:
-        keeper, labels = self.keeper, self.keeper.labels
+    def known(self, inputs: Inputs, name: str) -> dict[str, Any] | None:
+        """What `judge` wrote beside the stored head before; a head that is trained anew takes it away."""
+        folder = self.keeper.folder(inputs.feature, name)
+        try:
+            scores = read_json(folder / SCORES, "frozenhead fit") if (folder / TABLE).exists() else {}
+        except FrozenheadError:
+            return None
+        asked = {"format": FORMAT, "folds": self.folds, "seed": self.seed}
+        return scores if all(scores.get(key) == value for key, value in asked.items()) else None
+
+    def _part(self, number: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """The rows that train for a fold, and those that choose."""
+        labels = self.keeper.labels
         chooses = np.zeros(len(self.fold), bool) if self.folds == 2 else self.fold == (number + 1) % self.folds
         trains = (self.fold != number) & ~chooses
         if lacking := set(labels) - set(labels[trains]):
             raise DataError(
-                f"Without fold {number + 1} no row of the class {shown(min(lacking))} is left to train on. "
-                f"Use fewer folds than {self.folds}."
+                f"For fold {number + 1} of {self.folds} no row of the class {shown(min(lacking))} is left to train on."
+                "\nUse another number of folds or another --seed, or give the class more distinct texts."
             )
-        held = (inputs.rows[chooses], labels[chooses]) if chooses.any() else None
-        [one] = fit_many([clone(head)], inputs.rows[trains], labels[trains], validation=held)
-        if one.head is None:
-            raise DataError(f"Fold {number + 1}: {one.error}")
-        if held is not None:
-            keeper.decision.apply(one.head, *held)
-        return one.head
+        return trains, chooses
 
-    def _write(
-        self, feature: str, name: str, probabilities: NDArray[np.float64], predicted: NDArray[Any]
-    ) -> dict[str, Any]:
+    def _write(self, folder: Path, probabilities: NDArray[np.float64], predicted: NDArray[Any]) -> dict[str, Any]:
         keeper, classes = self.keeper, self.keeper.run.info["classes"]
         frame = keeper.corpus[["row", "split", "label"]].reset_index(drop=True)
         frame["fold"], frame["predicted"] = self.fold, predicted
@@ -119,7 +139,7 @@ class FoldJudge:
             "all": block(np.ones(len(self.fold), bool)),
             "each": [block(self.fold == number) for number in range(self.folds)],
         }
-        folder = keeper.run.folder / "heads" / feature / name
+        (folder / SCORES).unlink(missing_ok=True)  # the scores come last: with them the table is that of these folds
         write_file(folder / TABLE, parquet_bytes(pd.concat([frame, columns], axis=1)))
         write_json(folder / SCORES, scores)
         return scores

@@ -1,7 +1,7 @@
 """A trained head into its run: calibrated, judged on validation and test, stored whole, and known again.
 
-A stored head carries a stamp, a hash of all that it follows from. While the stamp is the same, `fit` trains it no
-second time: training is deterministic, so it would be the same head.
+A stored head carries a stamp, a hash of all that it follows from. While the stamp is the same and the files are what
+was written, `fit` trains it no second time: training is deterministic, so it would be the same head.
 """
 
 import hashlib
@@ -9,21 +9,25 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from frozenhead.commands.vectors import view_records
 from frozenhead.errors import DataError, FrozenheadError, UsageError
 from frozenhead.files import canonical_json, write_file, write_json
-from frozenhead.heads import Head, save_head
-from frozenhead.heads.saving import plain_params, read_description
+from frozenhead.heads import Head, MajorityHead, ShuffledHead, save_head
+from frozenhead.heads.saving import WEIGHTS, plain_params, read_description
 from frozenhead.report.metrics import balanced_weights, score_block
 from frozenhead.runs import Run, StoredHead, parquet_bytes
 
 JUDGED = ("val", "test")
-LIBRARIES = ("frozenhead", "torch", "scikit-learn", "numpy")
+LIBRARIES = ("frozenhead", "torch", "scikit-learn", "scipy", "numpy")
+FILES = (HISTORY, PREDICTIONS, METRICS) = "history.jsonl", "predictions.parquet", "metrics.json"
+SEARCH = "search.json"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -62,7 +66,12 @@ class Decision:
     threshold: Mapping[str, Any] | None = None
 
     def apply(self, head: Head, X: Any, y: NDArray[Any]) -> None:
-        """Calibrate a head on validation rows. Raises `UsageError` where the rule suits neither head nor rows."""
+        """Calibrate a head on validation rows; raises `UsageError` where no threshold keeps to the rule.
+
+        `majority` and `shuffled` stay as they are: a floor that has seen true labels beside inputs is none.
+        """
+        if isinstance(head, MajorityHead | ShuffledHead):
+            return
         if self.temperature:
             head.calibrate(X, y)
         if self.threshold is not None:
@@ -79,7 +88,6 @@ class Keeper:
     ----------
     run : Run
     corpus : DataFrame
-        The run's.
     decision : Decision
 
     Raises
@@ -100,14 +108,19 @@ class Keeper:
                 "(frozenhead embed --split), or leave its rows out."
             ) from error
 
+    def folder(self, feature: str, name: str) -> Path:
+        """Where a head stands, or will stand."""
+        return self.run.folder / "heads" / feature / name
+
     def stamp(self, head: Head, inputs: Inputs) -> str:
         """A hash of all that a head and what is stored of it follow from."""
         record = inputs.record or {}
+        views = view_records(record, inputs.feature) if inputs.views else []
         facts = {
             "head": type(head).__name__,
             "params": plain_params(head),
             "space": record.get("space"),
-            "views": [view["space"] for view in record.get("views", [])][: len(inputs.views)],
+            "views": [view["space"] for _, view in views],
             "corpus": self.run.info["corpus_sha256"],
             "temperature": self.decision.temperature,
             "threshold": None if self.decision.threshold is None else dict(self.decision.threshold),
@@ -116,58 +129,73 @@ class Keeper:
         return hashlib.sha256(canonical_json(json.loads(json.dumps(facts)))).hexdigest()
 
     def known(self, head: Head, inputs: Inputs, name: str) -> dict[str, Any] | None:
-        """What `keep` returned of a head that is stored already, if it is the one asked for."""
-        folder = self.run.folder / "heads" / inputs.feature / name
-        if not (folder / "head.json").exists():
+        """What `keep` returned of a head that is stored already, whole, if it is the one asked for."""
+        folder = self.folder(inputs.feature, name)
+        if not folder.exists():
             return None
         try:
             description = read_description(folder)
+            if description["stamp"] != self.stamp(head, inputs) or not _is_whole(folder, description):
+                return None
             metrics = StoredHead(feature=inputs.feature, head=name, folder=folder).metrics()
-        except FrozenheadError:
+            return _result(inputs.feature, name, description, metrics, known=True)
+        except (FrozenheadError, OSError, LookupError, TypeError):
             return None  # damaged or of another format: it is trained anew
-        if description.get("stamp") != self.stamp(head, inputs):
-            return None
-        return {**_result(inputs.feature, name, description, metrics), "known": True}
 
-    def keep(self, head: Head, inputs: Inputs, *, name: str, seconds: float) -> dict[str, Any]:
-        """Calibrate a fitted head, judge it, write its folder.
+    def keep(
+        self, head: Head, inputs: Inputs, *, name: str, seconds: float, search: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Calibrate a fitted head, judge it, write its folder; the table of the search that found it, if any, too.
 
         Returns
         -------
         dict
-            feature, head, fit_seconds, best_epoch, validation scores `val`, those before calibration `val_before`,
-            temperature, threshold.
+            feature, head, known, fit_seconds, best_epoch, validation scores `val`, those before calibration
+            `val_before`, temperature, threshold; and for the caller to fill search, folds and curve.
+
+        Raises
+        ------
+        UsageError
+            No threshold keeps to the rule on the validation rows.
         """
-        stamp = self.stamp(head, inputs)
-        before = head.predict_proba(inputs.rows[self.split["val"]]) if self.split["val"].any() else None
-        if before is not None:
-            self.decision.apply(head, inputs.rows[self.split["val"]], self.labels[self.split["val"]])
-        judged = self.split["val"] | self.split["test"]
+        stamp, val = self.stamp(head, inputs), self.split["val"]
+        before = None
+        if val.any():
+            before = self._block(head, "val", head.predict_proba(inputs.rows[val]))
+            self.decision.apply(head, inputs.rows[val], self.labels[val])
+        judged = val | self.split["test"]
         probabilities = head.predict_proba(inputs.rows[judged])  # (n, K)
-        predictions = self._prediction_frame(head, judged, probabilities)
-        scores: dict[str, Any] = self._scores(head, predictions, probabilities)
-        scores["val_before"] = None if before is None else self._block(head, "val", before, decided=False)
-        facts = {
+        table = self._prediction_frame(head, judged, probabilities)
+        scores: dict[str, Any] = {
+            split: self._block(head, split, probabilities[self.split[split][judged]]) for split in JUDGED
+        }
+        scores["val_before"] = before
+        facts = self._facts(head, inputs) | {"fit_seconds": round(seconds, 4), "stamp": stamp}
+        with self.run.new_head(inputs.feature, name) as folder:
+            lines = "".join(json.dumps(epoch) + "\n" for epoch in head.history_)
+            write_file(folder / HISTORY, lines.encode())
+            write_file(folder / PREDICTIONS, parquet_bytes(table))
+            write_json(folder / METRICS, scores)
+            if search is not None:
+                write_json(folder / SEARCH, search)
+            save_head(head, folder, facts=facts | {"files": {file: _digest(folder / file) for file in FILES}})
+            description = read_description(folder)
+        return _result(inputs.feature, name, description, scores, known=False)
+
+    def _facts(self, head: Head, inputs: Inputs) -> dict[str, Any]:
+        """What `head.json` says beside the head's own."""
+        record = inputs.record or {}
+        return {
             "feature": inputs.feature,
             "takes": head.takes,
-            "space": inputs.record["identity"] if inputs.record else None,
-            "space_id": inputs.record["space"] if inputs.record else None,
-            "encoder": inputs.record["encoder"] if inputs.record else None,
+            "space": record.get("identity"),
+            "space_id": record.get("space"),
+            "encoder": record.get("encoder"),
             "train_rows": int(self.split["train"].sum()),
             "views": len(inputs.views),
             "seed": head.get_params().get("random_state"),
-            "fit_seconds": round(seconds, 4),
-            "stamp": stamp,
             "versions": _versions(),
         }
-        with self.run.new_head(inputs.feature, name) as folder:
-            lines = "".join(json.dumps(epoch) + "\n" for epoch in head.history_)
-            write_file(folder / "history.jsonl", lines.encode())
-            write_file(folder / "predictions.parquet", parquet_bytes(predictions))
-            write_json(folder / "metrics.json", scores)
-            save_head(head, folder, facts=facts)
-            description = read_description(folder)
-        return _result(inputs.feature, name, description, scores)
 
     def _prediction_frame(
         self, head: Head, rows: NDArray[np.bool_], probabilities: NDArray[np.float64]
@@ -178,28 +206,38 @@ class Keeper:
         columns = pd.DataFrame(probabilities, columns=[f"prob_{label}" for label in head.classes_.tolist()])
         return pd.concat([frame, columns], axis=1)
 
-    def _scores(self, head: Head, predictions: pd.DataFrame, probabilities: NDArray[np.float64]) -> dict[str, Any]:
-        of_split = {split: (predictions["split"] == split).to_numpy() for split in JUDGED}
-        return {split: self._block(head, split, probabilities[rows]) for split, rows in of_split.items()}
-
-    def _block(
-        self, head: Head, split: str, probabilities: NDArray[np.float64], *, decided: bool = True
-    ) -> dict[str, Any] | None:
-        predicted = head.decide(probabilities) if decided else None
-        labels = self.labels[self.split[split]]
-        return score_block(labels, probabilities, head.classes_.tolist(), self.weights, predicted=predicted)
+    def _block(self, head: Head, split: str, probabilities: NDArray[np.float64]) -> dict[str, Any] | None:
+        """Scores of a split's rows, as the head decides now."""
+        labels, classes = self.labels[self.split[split]], head.classes_.tolist()
+        return score_block(labels, probabilities, classes, self.weights, predicted=head.decide(probabilities))
 
 
-def _result(feature: str, name: str, description: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:
+def _is_whole(folder: Path, description: Mapping[str, Any]) -> bool:
+    """Whether every file that a head consists of is the one that was written. Raises `OSError` or `LookupError`."""
+    digests = {WEIGHTS: description["weights_sha256"]} | {file: description["files"][file] for file in FILES}
+    return all(_digest(folder / file) == digest for file, digest in digests.items())
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _result(
+    feature: str, name: str, description: Mapping[str, Any], metrics: Mapping[str, Any], *, known: bool
+) -> dict[str, Any]:
     return {
         "feature": feature,
         "head": name,
+        "known": known,
         "fit_seconds": description["fit_seconds"],
         "best_epoch": description["best_epoch"],
         "val": metrics["val"],
-        "val_before": metrics.get("val_before"),
+        "val_before": metrics["val_before"],
         "temperature": description["temperature"],
         "threshold": description["threshold"],
+        "search": None,
+        "folds": None,
+        "curve": None,
     }
 
 

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+ROWS_AT_ONCE = 2**14
+
+
 def embed_aloud(
     checkpoint: Checkpoint,
     texts: Sequence[str],
@@ -106,6 +109,35 @@ def run_views(
     return [
         view_vectors(run, record, corpus.iloc[train], view=view, name=name, cache_dir=cache_dir) for view, _ in views
     ]
+
+
+def check_finite(
+    run: Run,
+    record: dict[str, Any],
+    rows: "pd.DataFrame",
+    vectors: NDArray[Any],
+    *,
+    name: str,
+    cache_dir: Path | None,
+    view: View | None = None,
+) -> None:
+    """Raise `CacheDamaged` for a vector of these rows (n, D) that is not finite, naming its row and its shard.
+
+    We write none, so the shard is another's; it is whole by its hash, and only taking it away heals the cache.
+    """
+    for start in range(0, len(vectors), ROWS_AT_ONCE):
+        finite = np.isfinite(vectors[start : start + ROWS_AT_ONCE]).all(axis=1)
+        if finite.all():
+            continue
+        bad = rows.iloc[[start + int(finite.argmin())]]
+        entry = _entry(run.features().get(name, record), view, name)
+        store = VectorCache(cache_dir or record["cache"]).space(recorded_space(entry, name))
+        found = store.lookup(_row_keys(bad, record, name), shards=entry["shards"], with_vectors=False)
+        raise CacheDamaged(
+            f"The vector of row {int(bad['row'].iloc[0])} in {name}{f', view {view},' if view else ''} holds NaN or "
+            f"infinity. It stands in {store.shard(found.shards[0])}.\n"
+            "Delete that file and run the same `frozenhead embed` command again."
+        )
 
 
 def view_vectors(

@@ -160,12 +160,12 @@ def _digest(description: dict[str, Any]) -> str:
 
 
 def plain_params(head: Head) -> dict[str, Any]:
-    """A head's parameters as JSON knows them."""
-    return {name: _plain(head, value) for name, value in head.get_params().items()}
+    """A head's parameters as JSON knows them, whether it is fitted or not."""
+    return {name: _plain(value) for name, value in head.get_params().items()}
 
 
-def _plain(head: Head, value: Any) -> Any:
+def _plain(value: Any) -> Any:
     """A parameter as JSON knows it: numpy's numbers as Python's, a mapping of weights by the labels' names."""
     if isinstance(value, Mapping):
-        return dict(zip(map(str, head.classes_.tolist()), head.class_weights_.tolist(), strict=True))
+        return {str(label): float(weight) if is_number(weight) else weight for label, weight in value.items()}
     return value.item() if isinstance(value, np.generic) else value
