@@ -16,7 +16,7 @@ from frozenhead.heads.weighting import ClassWeight
 class KnnHead(Head):
     """The k nearest neighbours by scikit-learn's exact search vote for their classes.
 
-    A probability is (k share + 1/K) / (k + 1), as if one more neighbour had voted for all classes alike. So a class that
+    A probability is (k share + 1/K) / (k + 1), as if one more neighbour had voted for all classes alike: a class that
     no neighbour has is unlikely and not impossible, and the log loss of a row stays finite.
 
     Parameters
