@@ -3,7 +3,7 @@
     python benchmarks/end_to_end.py spamdata_v2.csv --work FOLDER [--steps 24] [--rounds 5]
 
 The encoder is a random checkpoint of bert-base's size (12 layers of 768), texts are cut at 25 tokens, batches hold 32.
-The notebook's ten epochs would take most of an hour here: some of its steps are measured, and scaled to the 122 training
+The notebook's ten epochs would take most of an hour here: some steps are measured, and scaled to the 122 training
 and 27 validation batches of each epoch. Of `fit` the whole command is timed, start of the process included. Its vectors
 come from `embed`, which ran once before and whose time stands beside. Runs take turns.
 """
