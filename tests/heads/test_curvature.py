@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from frozenhead.heads import curvature
 from frozenhead.heads.blocks import block_map
-from frozenhead.heads.curvature import Curvature, _sample
+from frozenhead.heads.curvature import Curvature, _axes, _sample
 from frozenhead.heads.objective import Objective
 from tests.heads.conftest import MakeRows
 
@@ -73,3 +73,14 @@ def test_few_rows_are_all_their_own_sample() -> None:
     rows, counts = _sample(shares, 3)
     assert rows.tolist() == [0, 1, 2]
     assert counts is shares
+
+
+@pytest.mark.parametrize(("n", "dim"), [(40, 6), (6, 40), (6, 6)])
+def test_axes_are_orthonormal_and_leave_vectors_uncorrelated(n: int, dim: int) -> None:
+    vectors = np.random.default_rng(0).normal(size=(n, dim))
+    axes = _axes(vectors)
+    np.testing.assert_allclose(axes.T @ axes, np.eye(min(n, dim)), atol=ROUNDING)
+    turned = vectors @ axes
+    np.testing.assert_allclose((turned**2).sum(), (vectors**2).sum(), rtol=ROUNDING)  # nothing is outside their span
+    covariance = turned.T @ turned
+    np.testing.assert_allclose(covariance, np.diag(np.diag(covariance)), atol=1e-9 * np.trace(covariance))

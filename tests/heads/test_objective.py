@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.special import logsumexp
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from frozenhead.heads import blocks
 from frozenhead.heads.blocks import block_map
@@ -117,15 +117,16 @@ def test_blocks_hold_every_row_once_and_no_more_than_they_may(n: int, monkeypatc
 
 
 def test_overlapping_blocks_leave_blas_its_threads() -> None:
-    def threads() -> list[int]:
-        return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+    def threads() -> set[int]:
+        return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
 
-    before = threads()
-    first, second = block_map((10, 2), 1), block_map((10, 2), 1)
-    first.__enter__()
-    second.__enter__()
-    assert set(threads()) == {1}
-    first.__exit__(None, None, None)
-    assert set(threads()) == {1}
-    second.__exit__(None, None, None)
-    assert threads() == before
+    with threadpool_limits(2, user_api="blas"):
+        first, second = block_map((10, 2), 1), block_map((10, 2), 1)
+        found = [threads()]
+        for step in (first.__enter__, second.__enter__):
+            step()
+            found.append(threads())
+        for end in (first, second):
+            end.__exit__(None, None, None)
+            found.append(threads())
+    assert found == [{2}, {1}, {1}, {1}, {2}]

@@ -114,6 +114,15 @@ def test_a_tolerance_below_rounding_ends_with_a_warning(precision: str) -> None:
     assert head.loss_ == pytest.approx(SoftmaxHead().fit(X, y).loss_, rel=LOSS_TOLERANCE)
 
 
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_small_problem_is_solved_to_the_last_digit(classes: int) -> None:
+    X, y = bert_like(400, dim=12, classes=classes)
+    head = SoftmaxHead(l2=1e-3, tol=1e-2).fit(X, y)
+    W, b, w = exact_optimum(X, y, head.class_weights_[y], 1e-3)
+    # What is left is the rounding of the coefficients to float32, squared.
+    assert head.loss_ == pytest.approx(full_objective(W, b, X, y, w, 1e-3), rel=1e-11)
+
+
 def test_two_classes_share_what_one_sigmoid_has(make_rows: MakeRows) -> None:
     # W1 = -W0 at the optimum: ||W||^2 is half of ||W1 - W0||^2, so one sigmoid has half the penalty.
     X, y = make_rows(200)
@@ -246,6 +255,13 @@ def test_each_head_of_a_path_is_the_head_alone(classes: int, precision: str) -> 
         order = [head.classes_.tolist().index(name) for name in np.unique(names)]
         found = full_objective(head.coef_[order], head.intercept_[order], X, codes, ones, head.l2)
         assert found == pytest.approx(alone.loss_, rel=LOSS_TOLERANCE)
+
+
+def test_a_path_takes_fewer_steps_than_its_heads_alone(precision: str) -> None:
+    X, y = bert_like(2000, dim=24, classes=3)
+    l2s = np.logspace(-6, 2, 17).tolist()
+    together = sum(head.n_iter_ for head in softmax_path(X, y, l2s))
+    assert together < 0.9 * sum(SoftmaxHead(l2=l2).fit(X, y).n_iter_ for l2 in l2s)
 
 
 def test_a_path_that_stops_early_warns_for_its_heads(make_rows: MakeRows) -> None:
