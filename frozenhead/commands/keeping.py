@@ -159,12 +159,12 @@ class Keeper:
             No threshold keeps to the rule on the validation rows.
         """
         stamp, val = self.stamp(head, inputs), self.split["val"]
-        before = None
-        if val.any():
-            before = self._block(head, "val", head.predict_proba(inputs.rows[val]))
-            self.decision.apply(head, inputs.rows[val], self.labels[val])
         judged = val | self.split["test"]
-        probabilities = head.predict_proba(inputs.rows[judged])  # (n, K)
+        rows, before = inputs.rows[judged], None
+        if val.any():
+            before = self._block(head, "val", head.predict_proba(rows)[val[judged]])
+            self.decision.apply(head, inputs.rows[val], self.labels[val])
+        probabilities = head.predict_proba(rows)  # (n, K)
         table = self._prediction_frame(head, judged, probabilities)
         scores: dict[str, Any] = {
             split: self._block(head, split, probabilities[self.split[split][judged]]) for split in JUDGED
