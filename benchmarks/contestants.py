@@ -168,4 +168,7 @@ def _installed(package: str, skip: Callable[[str], None]) -> bool:
 def chosen(contestants: list[Contestant], only: str) -> list[Contestant]:
     """Those whose name holds one of the comma-separated words; all without any."""
     words = [word.strip() for word in only.split(",") if word.strip()]
-    return [c for c in contestants if not words or any(word in c.name for word in words)]
+    found = [c for c in contestants if not words or any(word in c.name for word in words)]
+    if not found:
+        raise SystemExit(f"--only {only}: nobody is named so. There are: {', '.join(c.name for c in contestants)}.")
+    return found

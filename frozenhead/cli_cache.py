@@ -1,5 +1,6 @@
 """`frozenhead cache ...` on the command line: parse, call, print; no logic."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,6 +11,7 @@ from frozenhead.cli_options import CacheDir, Json, Quiet
 from frozenhead.errors import CacheDamaged, UsageError
 from frozenhead.terminal import (
     TerminalVoice,
+    many,
     output_console,
     plain_table,
     print_json,
@@ -49,11 +51,11 @@ def cache_ls(cache_dir: CacheDir = None, as_json: Json = False, quiet: Quiet = F
         print_lines([line for s in spaces for line in _space_lines(_cells(s))])
     bad = sum(s["quarantined"] for s in spaces)
     total = size_text(sum(s["bytes"] for s in spaces))
-    quarantined = f", {_many(bad, 'file')} in quarantine" if bad else ""
-    print_lines([f"{_many(len(spaces), 'space')}, {total} in {result['folder']}{quarantined}"])
+    quarantined = f", {many(bad, 'file')} in quarantine" if bad else ""
+    print_lines([f"{many(len(spaces), 'space')}, {total} in {result['folder']}{quarantined}"])
     if count := result["models"]["count"]:
         size = size_text(result["models"]["bytes"])
-        print_lines([f"{_many(count, 'converted encoder')}, {size}, beside them (`cache prune --models` removes them)"])
+        print_lines([f"{many(count, 'converted encoder')}, {size}, beside them (`cache prune --models` removes them)"])
 
 
 @cache_app.command("verify")
@@ -70,14 +72,14 @@ def cache_verify(cache_dir: CacheDir = None, as_json: Json = False, quiet: Quiet
         rate = size_text(result["bytes"] / max(result["seconds"], 1e-3))
         print_lines(
             [
-                f"{_many(result['shards'], 'shard')} in {result['folder']}: {result['shards'] - len(bad):,} sound, "
+                f"{many(result['shards'], 'shard')} in {result['folder']}: {result['shards'] - len(bad):,} sound, "
                 f"{len(bad):,} bad; {size_text(result['bytes'])} hashed in {result['seconds']:.1f} s ({rate}/s)"
-                + (f"; {_many(result['quarantined'], 'file')} in quarantine" if result["quarantined"] else "")
+                + (f"; {many(result['quarantined'], 'file')} in quarantine" if result["quarantined"] else "")
             ]
         )
     if bad:
         raise CacheDamaged(
-            f"{_many(len(bad), 'bad shard')}, set aside in quarantine where the cache can be written. "
+            f"{many(len(bad), 'bad shard')}, set aside in quarantine where the cache can be written. "
             "Run the same `frozenhead embed` commands again: they compute the missing vectors.\n"
             "`frozenhead cache prune --quarantine` removes the bad files."
         )
@@ -118,7 +120,7 @@ def cache_prune(
         print_lines([_item_line(item, plan["folder"]) for item in plan["items"]])
         print_lines([f"kept: {k['space'][:12]}, used by {k['used_by']} (--pinned removes it)" for k in plan["kept"]])
     if not dry_run and plan["items"]:
-        question = f"Remove {_many(len(plan['items']), 'item')}, {size_text(plan['bytes'])}, from {plan['folder']}?"
+        question = f"Remove {many(len(plan['items']), 'item')}, {size_text(plan['bytes'])}, from {plan['folder']}?"
         dry_run = declined = not _agreed(question, yes=yes)
     result = plan if dry_run else prune(cache_dir, options, dry_run=False)
     if as_json:
@@ -126,7 +128,7 @@ def cache_prune(
     elif not result["items"]:
         print_lines([f"nothing to remove in {result['folder']}"])
     elif not declined:
-        gone = f"{_many(len(result['items']), 'item')}, {size_text(result['bytes'])}"
+        gone = f"{many(len(result['items']), 'item')}, {size_text(result['bytes'])}"
         print_lines([f"{gone} would go from {result['folder']}" if dry_run else f"removed {gone}"])
     if declined:
         print_notice("nothing was removed")
@@ -185,10 +187,10 @@ def cache_export(
         print_json(result)
     else:
         keys = f", and their keys to {out.with_suffix('.keys.npy')}" if out.suffix == ".npy" else ""
-        print_lines([f"wrote {_many(result['rows'], 'vector')} of {result['dim']} numbers to {out}{keys}"])
+        print_lines([f"wrote {many(result['rows'], 'vector')} of {result['dim']} numbers to {out}{keys}"])
     if result["quarantined"]:
         print_notice(
-            f"warning: {_many(result['quarantined'], 'file')} in quarantine; vectors that only they held are missing"
+            f"warning: {many(result['quarantined'], 'file')} in quarantine; vectors that only they held are missing"
         )
 
 
@@ -214,10 +216,21 @@ def _cells(one: dict[str, Any]) -> tuple[object, ...]:
     used = (one["last_used"] or "?")[:10]
     runs = len(one["runs"]) or ("?" if one["pinned"] else 0)  # a damaged pin does not tell whose it is
     said = {"max_length": f"windows of {one['max_length']}"} if one["long"] == "windows" else {}
-    if one["view"]:
-        said["pooling"] = f"{one['pooling']}, view {one['view']['index']} of seed {one['view']['seed']}"
+    said["pooling"] = ", ".join([str(one["pooling"]), *_particulars(one)])
     known = ("?" if one[name] is None else said.get(name, one[name]) for name in facts)
     return one["id"][:12], *known, size_text(one["bytes"]), used, runs
+
+
+def _particulars(one: dict[str, Any]) -> list[str]:
+    """Where a space is not as most are: `layer -2`, `prefix "query: "`, `normalised`, `view 1 of seed 2018`."""
+    prefix, view = one["prefix"], one["view"]
+    parts = {
+        f"layer {one['layer']}": one["layer"] not in (None, -1),
+        f"prefix {json.dumps(prefix, ensure_ascii=False)}": bool(prefix),
+        "normalised": bool(one["normalize"]),
+        f"view {view['index']} of seed {view['seed']}" if view else "": bool(view),
+    }
+    return [part for part, said in parts.items() if said]
 
 
 def _space_lines(cells: tuple[object, ...]) -> list[str]:
@@ -231,13 +244,8 @@ def _space_lines(cells: tuple[object, ...]) -> list[str]:
 
 
 def _compaction_line(one: dict[str, Any], *, dry_run: bool) -> str:
-    begin, shards = f"{one['space'][:12]}: ", _many(one["before"], "shard")
-    kept = f"; {_many(one['kept'], 'small one')} in use by runs cannot be merged" if one["kept"] else ""
+    begin, shards = f"{one['space'][:12]}: ", many(one["before"], "shard")
+    kept = f"; {many(one['kept'], 'small one')} in use by runs cannot be merged" if one["kept"] else ""
     if not one["removed"]:
         return f"{begin}{shards}, nothing to merge{kept}"
     return f"{begin}{shards} {'would become' if dry_run else 'became'} {one['after']:,}{kept}"
-
-
-def _many(count: int, noun: str) -> str:
-    """`1 shard`, `2 shards`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -186,12 +186,21 @@ def new_folder(place: Path, *, old: Path) -> Iterator[Path]:
 
 
 def check_writable(folder: Path) -> None:
-    """Create `folder` and try to write into it: better now than after an hour's work. Raises `StorageError`."""
+    """Try to write into `folder`: better now than after an hour's work. Raises `StorageError`.
+
+    A folder that is not there is made, with its parents, and removed again.
+    """
+    there = folder.exists()
     make_folder(folder)
     probe = folder / temporary_name()
     with storage_errors(folder, "write into"):
-        probe.touch()
-        probe.unlink()
+        try:
+            probe.touch()
+            probe.unlink()
+        finally:
+            if not there:
+                with suppress(OSError):  # somebody else has written into it meanwhile
+                    folder.rmdir()
 
 
 def canonical_json(value: Any) -> bytes:

@@ -22,6 +22,7 @@ from frozenhead.labels import shown
 
 SHOWN_CLASSES = 10  # more than these have their weights in the report
 WORST_CLASSES = 5  # of more classes than that, those cut most often
+MOST_FREQUENT = 5  # and those predicted most often
 PIPE_WIDTH = 120  # columns of a table that goes into a file or pipe
 
 
@@ -135,15 +136,29 @@ def size_text(size: float) -> str:
     return f"{size / 1024:.1f} TiB"
 
 
+def many(count: int, noun: str) -> str:
+    """`1 shard`, `2 shards`."""
+    plural = {"class": "classes"}.get(noun, f"{noun}s")
+    return f"{count:,} {noun if count == 1 else plural}"
+
+
 def counts_line(counts: Mapping[str, int]) -> str:
-    """`train 3,900, val 836, test 836`."""
-    return ", ".join(f"{shown(name)} {n:,}" for name, n in counts.items())
+    """`train 3,900, val 836, test 836`; of more than ten the most frequent, and how many more."""
+    named, rest = list(counts.items()), 0
+    if len(named) > SHOWN_CLASSES:
+        named = sorted(named, key=lambda item: -item[1])[:MOST_FREQUENT]
+        rest = len(counts) - MOST_FREQUENT
+    parts = [f"{shown(name)} {n:,}" for name, n in named]
+    return ", ".join([*parts, *([f"and {rest:,} more classes"] if rest else [])])
 
 
 def corpus_lines(result: Mapping[str, Any]) -> list[str]:
     """What `embed` read: rows, splits, class weights."""
     lines = [
-        f"{result['rows']:,} rows, {result['distinct']:,} distinct texts, {len(result['classes'])} classes",
+        ", ".join(
+            [many(result["rows"], "row"), many(result["distinct"], "distinct text")]
+            + [many(len(result["classes"]), "class")] * bool(result["classes"])
+        ),
         f"{counts_line(result['splits'])} ({result['split_rule']})",
     ]
     if 0 < len(result["classes"]) <= SHOWN_CLASSES:
@@ -215,7 +230,7 @@ def verdict_lines(result: Mapping[str, Any]) -> list[str]:
             *_view_verdict(proof["views"]),
             f"  losses    {t['steps']} training steps: largest difference {_size(t['largest_loss_difference'])} "
             f"(tolerance {t['tolerance']:.0e}) {_verdict(t)}",
-            f"  weights   after them: largest difference {_size(t['largest_weight_difference'])}{_judged(t)}",
+            f"  weights   after them: largest difference {_size(t['largest_weight_difference'])}{_judged(proof)}",
             f"  encoder   the same bits before and after: {'yes' if proof['encoder_unchanged'] else 'NO'}",
         ]
     return [*lines, f"verdict: {'passed' if result['passed'] else 'FAILED'}"]
@@ -231,10 +246,13 @@ def _view_verdict(views: Mapping[str, Any] | None) -> list[str]:
     ]
 
 
-def _judged(training: Mapping[str, Any]) -> str:
-    """Whether weights are within their tolerance; nothing where they have none."""
+def _judged(proof: Mapping[str, Any]) -> str:
+    """Whether weights are within their tolerance, if they have one."""
+    training = proof["training"]
     tolerance = training["weight_tolerance"]
-    return "" if tolerance is None else f" (tolerance {tolerance:.0e}) {_verdict(training)}"
+    if tolerance is None:
+        return f" (not judged in {proof['precision']})"
+    return f" (tolerance {tolerance:.0e}) {_verdict(training)}"
 
 
 def _size(difference: float | None) -> str:

@@ -231,6 +231,8 @@ def test_a_label_unseen_in_training_is_named(embed: Command, table: Path, tmp_pa
         (("embed",), 2),
         (("embed", "x.csv", "--split", "0.9"), 2),
         (("embed", "x.csv", "--pooling", "sum"), 2),
+        (("embed", "x.csv", "--pooling", "mean,"), 2),
+        (("embed", "x.csv", "--pooling", ""), 2),
         (("embed", "x.csv", "--recipe", "cake"), 2),
         (("embed", "x.csv", "--device", "tpu"), 2),
         (("embed", "x.csv", "--name", "n" * 65), 2),
@@ -349,7 +351,8 @@ def test_long_texts_from_the_command_line(frozenhead: Command, embed: Command, t
         r"texts \(.*%\) are longer than 8 tokens and were read in \d+ windows: ham .*%, spam .*%", done.stdout
     )
     assert frozenhead("fit", tmp_path / "run", "--head", "softmax").returncode == 0
-    assert re.search(r"tokens of tiny-bert and were read in \d+ windows", frozenhead("report", tmp_path / "run").stdout)
+    shown = frozenhead("report", tmp_path / "run").stdout
+    assert re.search(r"tokens of tiny-bert\.\S+ and were read in \d+ windows", shown)
     assert frozenhead("verify", tmp_path / "run", "--steps", 3, "--sample", 5, "--device", "cpu").returncode == 0
 
     chosen = embed(table, "--max-length", "auto", "--name", "auto", "--json")

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -70,6 +71,18 @@ def test_ls_shows_a_line_for_each_space_and_the_sum(cache: Command, store: Space
     assert cells[:7] == [store.space.id[:12], "small", "pooler", "16", "fp32", "3", "3"]
     assert cells[-1] == "1"
     assert total == f"1 space, {cells[7]} in {VectorCache().folder}"
+
+
+def test_ls_tells_spaces_apart_that_differ_in_nothing_but_how_states_are_pooled(cache: Command) -> None:
+    others: list[dict[str, Any]] = [{}, {"layer": -2}, {"prefix": "query: "}, {"normalize": True}, {"long": "windows"}]
+    others.append({"layer": -2, "prefix": '"'})
+    for changes in others:
+        VectorCache().space(make_space(pooling="mean", **changes)).writer(recorded={"name": "small"})
+    _, *lines, _ = cache("ls").stdout.splitlines()
+    assert {tuple(re.split(r"  +", line)[2:4]) for line in lines} == {
+        ("mean", "16"), ("mean, layer -2", "16"), ('mean, prefix "query: "', "16"), ("mean, normalised", "16"),
+        ("mean", "windows of 16"), (r'mean, layer -2, prefix "\""', "16"),
+    }  # fmt: skip
 
 
 def test_ls_of_no_cache_says_so(cache: Command, tmp_path: Path) -> None:

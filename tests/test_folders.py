@@ -104,8 +104,10 @@ def test_a_file_where_a_folder_belongs_is_a_storage_error(tmp_path: Path) -> Non
 
 
 def test_a_folder_is_tried_by_writing_into_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    check_writable(tmp_path / "a" / "b")
-    assert list((tmp_path / "a" / "b").iterdir()) == []
+    (tmp_path / "there").mkdir()
+    for folder in ("there", "a/b"):
+        check_writable(tmp_path / folder)
+    assert [path.name for path in tmp_path.rglob("*")] == ["there", "a"]  # nothing new stays but a parent
     sound = os.open
 
     def refuse(path: Path, flags: int, *args: Any, **options: Any) -> int:

@@ -1,10 +1,10 @@
-"""What `embed` says about long texts."""
+"""What commands say in lines."""
 
 from typing import Any
 
 import pytest
 
-from frozenhead.terminal import feature_lines
+from frozenhead.terminal import corpus_lines, counts_line, feature_lines, verdict_lines
 
 
 def facts(classes: int, *, windows: bool = False) -> dict[str, Any]:
@@ -48,3 +48,37 @@ def test_without_classes_or_long_texts_the_line_is_short(windows: bool) -> None:
     (line,) = feature_lines("minilm.mean", facts(1, windows=windows) | {"truncation": facts(1)["truncation"] | {
         "truncated": 0, "per_class": {}}})  # fmt: skip
     assert line.endswith("no text is longer than 64 tokens")
+
+
+def test_of_many_classes_the_most_frequent_are_counted() -> None:
+    counts = {f"c{i}": i for i in range(77)}
+    assert counts_line(counts) == "c76 76, c75 75, c74 74, c73 73, c72 72, and 72 more classes"
+    assert counts_line({"b": 1, "a": 2000}) == "b 1, a 2,000"
+
+
+def test_one_is_not_many_and_no_class_is_not_counted() -> None:
+    facts = {"splits": {"train": 1}, "split_rule": "x", "class_weights": {"a": 1.0}, "rows": 1, "distinct": 1}
+    assert corpus_lines({**facts, "classes": ["a"]})[0] == "1 row, 1 distinct text, 1 class"
+    assert corpus_lines({**facts, "classes": []})[0] == "1 row, 1 distinct text"
+    assert corpus_lines({**facts, "rows": 2000, "classes": ["a", "b"]})[0] == "2,000 rows, 1 distinct text, 2 classes"
+
+
+@pytest.mark.parametrize(
+    ("precision", "tolerance", "said"),
+    [("fp32", 1e-4, "(tolerance 1e-04) ok"), ("bf16", None, "(not judged in bf16)")],
+)
+def test_weights_without_a_tolerance_are_said_not_to_be_judged(
+    precision: str, tolerance: float | None, said: str
+) -> None:
+    vectors = {"rows": 3, "measure": "largest 1 - cosine", "largest_difference": 0.0, "tolerance": 1e-3, "passed": True}
+    training: dict[str, Any] = {
+        "steps": 2,
+        "largest_loss_difference": 0.0,
+        "largest_weight_difference": 0.0,
+        "tolerance": 1e-4,
+    }
+    training |= {"weight_tolerance": tolerance, "passed": True}
+    proof = {"feature": "x", "precision": precision, "vectors": vectors, "views": None, "training": training}
+    lines = verdict_lines({"features": [{**proof, "encoder_unchanged": True}], "passed": True})
+    (line,) = [line for line in lines if line.startswith("  weights")]
+    assert line.endswith(said)

@@ -18,6 +18,7 @@ from frozenhead.cache.upkeep import (
     SpaceSummary,
     file_size,
     find_models,
+    find_probes,
     find_waste,
     last_use,
     live_pins,
@@ -188,6 +189,7 @@ class VectorCache:
                     if reason
                     else find_waste(folder, temporary=temporary, quarantine=quarantine)
                 )
+            items += find_probes(self.folder / FORMAT) if temporary else []
             items += find_models(self.folder, temporary=temporary, models=models)
             if not dry_run:
                 remove_waste(items)

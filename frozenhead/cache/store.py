@@ -30,7 +30,7 @@ from frozenhead.cache.space import Space
 from frozenhead.cache.upkeep import note_use, read_description
 from frozenhead.cache.writer import FLUSH_BYTES, FLUSH_SECONDS, ShardWriter
 from frozenhead.errors import CacheDamaged
-from frozenhead.files import make_folder, new_file, storage_errors, sync_folder, write_json
+from frozenhead.files import check_writable, make_folder, new_file, storage_errors, sync_folder, write_json
 
 _COPY_ROWS = 2048  # rows read and copied at once: 3 MiB of 384 float32
 _NOTE_SECONDS = 60.0
@@ -148,6 +148,13 @@ class SpaceStore:
         self.describe(recorded or {})
         note_use(self.folder)
         return ShardWriter(self.folder / "shards", self.space, flush_bytes=flush_bytes, flush_seconds=flush_seconds)
+
+    def check_writable(self) -> None:
+        """Try to write where vectors will go: better now than after an hour's work. Raises `StorageError`."""
+        shards, spaces = self.folder / "shards", self.folder.parent
+        for folder in (spaces.parent, spaces):
+            make_folder(folder, mode=PRIVATE)
+        check_writable(shards if shards.is_dir() else spaces)  # a space without vectors is not made
 
     def settle(self) -> None:
         """Make durable the names of all that is there, before anybody relies on it. Raises `StorageError`.

@@ -25,6 +25,7 @@ _PID = re.compile(r"[1-9][0-9]{0,8}")
 DESCRIPTION_LIMIT = 2**24  # bytes of a space.json; of a damaged one the size may be anything
 _ROWS = re.compile(rb'"keys":\{"dtype":"U8","shape":\[([0-9]{1,15}),32\]')
 _ABANDONED_SECONDS = 24 * 3600.0
+_UNFINISHED = "unfinished file of a stopped process"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,12 +128,17 @@ def find_waste(folder: Path, *, temporary: bool, quarantine: bool) -> list[Prune
     waste: list[tuple[Path, str]] = []
     if temporary:
         folders = (folder, folder / "shards", folder / "pins", folder / "quarantine")
-        leavings = [path for sub in folders for path in _entries(sub) if _is_abandoned(path)]
-        waste += [(path, "unfinished file of a stopped process") for path in leavings]
+        waste += [(path, _UNFINISHED) for sub in folders for path in _entries(sub) if _is_abandoned(path)]
         waste += [(pin.path, "pin of a run that is gone") for pin in read_pins(folder) if not pin.live]
     if quarantine:
         waste += [(path, "failed verification") for path in _entries(folder / "quarantine")]
     return [PruneItem(path=p, reason=reason, bytes=file_size(p)) for p, reason in dict(waste).items()]
+
+
+def find_probes(spaces: Path) -> list[PruneItem]:
+    """Test writes of stopped processes, which stand beside the spaces."""
+    leavings = [path for path in _entries(spaces) if _is_abandoned(path)]
+    return [PruneItem(path=path, reason=_UNFINISHED, bytes=file_size(path)) for path in leavings]
 
 
 def whole_folder(folder: Path, reason: str) -> PruneItem:

@@ -6,6 +6,7 @@ from typing import Any
 
 from frozenhead.corpus import CorpusOptions
 from frozenhead.embedder import EmbedSettings
+from frozenhead.embedder.pooling import POOLINGS
 from frozenhead.errors import UsageError
 
 LONGEST_NAME = 64  # it becomes a file name
@@ -133,7 +134,6 @@ def embed_options(
 
     split = {k: chosen(k, corpus[k], d) for k, d in (("split", "0.7/0.15/0.15"), ("seed", 2018))}
     length = chosen("max_length", max_length, None)
-    poolings = tuple(p.strip() for p in chosen("pooling", pooling, "pooler").split(",") if p.strip())
     return EmbedOptions(
         data=data,
         out=out or default_run(data),
@@ -141,7 +141,7 @@ def embed_options(
         model=chosen("model", model, DEFAULT_MODEL),
         corpus=CorpusOptions(**{**corpus, **split}),
         settings=EmbedSettings(
-            poolings=poolings,
+            poolings=_poolings(chosen("pooling", pooling, "pooler")),
             layer=layer,
             prefix=prefix,
             normalize=normalize,
@@ -161,6 +161,17 @@ def embed_options(
         dry_run=dry_run,
         command=command,
     )
+
+
+def _poolings(named: str) -> tuple[Any, ...]:
+    """`pooler, mean` as the poolings; EmbedSettings checks their names."""
+    poolings = tuple(part.strip() for part in named.split(","))
+    if "" in poolings:
+        raise UsageError(
+            f"--pooling {named!r} leaves a name out. Give one, or several with commas between them: "
+            f"{', '.join(POOLINGS)}, or {AUTO} alone."
+        )
+    return poolings
 
 
 def _tokens(length: int | str) -> int:

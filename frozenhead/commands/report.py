@@ -28,7 +28,11 @@ def report(folder: Path) -> dict[str, Any]:
     if not run.info["classes"]:
         raise DataError(f"{folder} holds unlabelled texts: there is nothing to compare.")
     evidence = gather(
-        corpus=run.corpus(), features=run.features(), heads=[head_evidence(h) for h in run.heads()], run=run.info
+        corpus=run.corpus(),
+        features=run.features(),
+        heads=[head_evidence(h) for h in run.heads()],
+        run=run.info,
+        folder=str(folder),
     )
     write_json(folder / "report.json", evidence)
     write_file(folder / "report.html", render(evidence, draw(evidence)).encode())

@@ -56,11 +56,11 @@ class _Teller(Listener):
 
     def started(self, cached: int, distinct: int) -> None:
         if cached == distinct:
-            self._voice.say(f"all {distinct:,} texts cached; no forward pass")
+            self._voice.say(f"{_all(distinct)} cached; no forward pass")
         elif cached:
             self._voice.say(f"resuming: {cached:,} of {distinct:,} texts cached, {distinct - cached:,} to embed")
         else:
-            self._voice.say(f"embedding {distinct:,} texts with {self._encoder}")
+            self._voice.say(f"embedding {distinct:,} text{'' if distinct == 1 else 's'} with {self._encoder}")
 
     def computing(self, arithmetic: Arithmetic) -> None:
         self._voice.say(str(arithmetic))
@@ -70,6 +70,10 @@ class _Teller(Listener):
 
     def note(self, line: str) -> None:
         self._voice.say(line)
+
+
+def _all(distinct: int) -> str:
+    return "the text is" if distinct == 1 else f"all {distinct:,} texts"
 
 
 def run_vectors(

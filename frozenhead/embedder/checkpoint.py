@@ -21,6 +21,7 @@ from frozenhead.embedder.architecture import (
     own_limit,
     state_size,
 )
+from frozenhead.embedder.headers import tensor_names
 from frozenhead.embedder.modules import SentenceModules, read_modules, transformer_folder
 from frozenhead.embedder.pooling import LAST_LAYERS
 from frozenhead.errors import EncoderUnfit, EncoderUntrusted, UsageError
@@ -166,8 +167,8 @@ def read_checkpoint(folder: Path, *, model: str, revision: str | None = None, co
     weights = weight_files(folder, model)
     _check_vocabulary(folder, model)
     try:
+        names = [name for file in weights for name in tensor_names(folder / file)]  # first: it takes no time
         files = hash_files(folder, weights)
-        has_pooler = can_pool(config) and any(_has_pooler(folder / name) for name in weights)
     except (OSError, ValueError) as error:
         raise EncoderUnfit(f"The checkpoint {folder} cannot be read: {error}. Copy or download it again.") from error
     return Checkpoint(
@@ -179,7 +180,7 @@ def read_checkpoint(folder: Path, *, model: str, revision: str | None = None, co
         files=files,
         dim=state_size(config, model),
         max_length=own_limit(config, tokenizer_config),
-        has_pooler=has_pooler,
+        has_pooler=can_pool(config) and any(_POOLER_WEIGHT.fullmatch(name) for name in names),
         architecture=str(config.get("model_type", "")),
         layers=layer_count(config),
         modules=read_modules(named, model),
@@ -289,15 +290,3 @@ def _read_json(path: Path, model: str) -> dict[str, Any]:
 def _sha256(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _has_pooler(path: Path) -> bool:
-    """Whether a safetensors file holds pooler weights, by the names in its header."""
-    with open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if length > path.stat().st_size:
-            raise ValueError(f"{path.name} is cut short")
-        header = json.loads(file.read(length))
-    if not isinstance(header, dict):
-        raise ValueError(f"the header of {path.name} is not an object")
-    return any(_POOLER_WEIGHT.fullmatch(name) for name in header)

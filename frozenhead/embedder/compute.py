@@ -20,6 +20,7 @@ from frozenhead.embedder.encoder import Encoder, Running
 from frozenhead.embedder.hardware import Arithmetic
 from frozenhead.embedder.pipeline import Behind, ahead
 from frozenhead.embedder.pooling import Pooling
+from frozenhead.embedder.remarks import Remarks
 from frozenhead.embedder.settings import EmbedSettings, decide, space_of
 from frozenhead.embedder.tokens import TEXTS_AT_ONCE, TokenRows, join_rows, text_parts
 from frozenhead.embedder.windows import WindowMeans
@@ -66,6 +67,7 @@ class Embedded:
     arithmetic : Arithmetic or None
         What the encoder ran on; None if it did not have to.
     seconds : float
+        Without the conversion for another backend, which is done once.
     """
 
     keys: NDArray[np.uint8]
@@ -120,10 +122,16 @@ def embed_texts(
     lookups = {p: store.lookup(distinct, with_vectors=False) for p, store in stores.items()}
     present = {p: lookup.found for p, lookup in lookups.items()}
     missing = np.flatnonzero(~np.logical_and.reduce(list(present.values())))  # rows of `distinct`
+    if len(missing):
+        _check_ready(asked, stores, loads=encoder is None)
     listener.started(len(first) - len(missing), len(first))
     arithmetic = None
     if len(missing):
-        loaded = encoder() if encoder else Encoder(checkpoint, asked, cache_folder=cache.folder)
+        if encoder:
+            loaded = encoder()
+        else:
+            loaded = Encoder(checkpoint, asked, cache_folder=cache.folder, note=listener.note)
+            begun += loaded.conversion_seconds  # not of this run alone
         if [s.space for s in stores.values()] != [space_of(loaded.checkpoint, p, loaded.settings) for p in stores]:
             raise ValueError(f"The encoder given was loaded from other files or settings than {checkpoint.model}'s.")
         arithmetic = loaded.arithmetic
@@ -155,6 +163,14 @@ def embed_texts(
         arithmetic=arithmetic,
         seconds=time.perf_counter() - begun,
     )
+
+
+def _check_ready(settings: EmbedSettings, stores: dict[Pooling, SpaceStore], *, loads: bool) -> None:
+    """Raise at once for a precision this machine lacks, or a cache that cannot be written: loading takes seconds."""
+    if loads:
+        _ = settings.arithmetic
+    for store in stores.values():
+        store.check_writable()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,6 +208,7 @@ class _Work:
         self.budget = self.encoder.token_budget
         self.done = 0
         self.space = next(iter(self.stores.values())).space  # as to all but the pooling they are alike
+        self.remarks = Remarks(self.listener.note, self.space)
 
     def run(self, missing: NDArray[np.intp]) -> None:
         self.listener.progress(0, len(missing))
@@ -202,12 +219,14 @@ class _Work:
             behind = stack.enter_context(Behind(self._keep, depth=depth, dropped=self.encoder.cancel))
             parts = stack.enter_context(ahead(self._tokenised(missing), depth=self._waiting_parts()))
             for rows, tokens in _chunks(parts):
+                self.remarks.look(rows, tokens)
                 means = WindowMeans(tokens.texts, tokens.content, normalize=self.space.normalize)
                 for batch in _in_order(tokens, token_batches(tokens.lengths, budget=self.budget)):
                     for part, running in self._start(tokens, batch):
                         behind.put(_Batch(rows=rows, counts=tokens.counts, part=part, means=means, running=running))
                     self.listener.progress(self.done, len(missing))
         self.listener.progress(self.done, len(missing))
+        self.remarks.conclude(len(missing), lambda row: f"text {self.first[row] + 1:,}, {self.texts[row][:40]!r}")
 
     def _waiting_parts(self) -> int:
         """Parts tokenised ahead: a chunk. In windows a part may hold all the tokens of a long text, so few wait."""

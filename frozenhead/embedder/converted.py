@@ -44,22 +44,26 @@ class ConvertedModel:
 
     def read(self) -> tuple[bytes, ...] | None:
         """The bytes of the graph and of its weights, or None if they are not there or not what was written."""
+        parts, fault = self._look()
+        if fault:
+            logger.warning("%s %s; the model is converted anew", self.folder, fault)
+        return parts
+
+    def _look(self) -> tuple[tuple[bytes, ...] | None, str | None]:
+        """The parts, or None and what is wrong with what is there."""
         if self.folder.is_symlink() or self.folder.parent.is_symlink():
-            logger.warning("%s is a link, which is not followed; the model is converted anew", self.folder)
-            return None
+            return None, "is a link, which is not followed"
         try:
             description = json.loads(read_file(self.folder / _DESCRIPTION, follow=False))
             parts = tuple(read_file(self.folder / name, limit=_LARGEST, follow=False) for name in PARTS)
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as error:
-            logger.warning("%s cannot be read (%s); the model is converted anew", self.folder, error)
-            return None
+        except FileNotFoundError as error:  # some of it: a folder that somebody emptied, by hand or by a kill
+            return None, f"lacks {Path(error.filename).name}" if self.folder.exists() else None
+        except OSError as error:
+            return None, f"cannot be read ({error.strerror})"
+        except ValueError:
+            return None, f"is damaged ({_DESCRIPTION})"
         sound = {"made_of": self._made_of, "sha256": [hashlib.sha256(part).hexdigest() for part in parts]}
-        if description != json.loads(canonical_json(sound)):
-            logger.warning("%s is damaged; the model is converted anew", self.folder)
-            return None
-        return parts
+        return (parts, None) if description == json.loads(canonical_json(sound)) else (None, "is damaged")
 
     def write(self, *parts: bytes) -> None:
         """Keep the bytes of the graph and of its weights; a cache that cannot be written stays as it is."""
@@ -82,6 +86,6 @@ class ConvertedModel:
         try:
             fresh.rename(self.folder)
         except OSError:
-            if self.read() is None:
+            if self._look()[0] is None:
                 shutil.rmtree(self.folder, ignore_errors=True)
                 fresh.rename(self.folder)

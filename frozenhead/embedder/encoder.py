@@ -3,7 +3,9 @@
 import copy
 import dataclasses
 import threading
+import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -55,11 +57,15 @@ class Encoder:
     settings : EmbedSettings
     cache_folder : Path, optional
         Where models converted for another backend than torch are kept.
+    note : callable, optional
+        Told in a line what takes its time.
 
     Attributes
     ----------
     arithmetic : Arithmetic
         What computes; torch where `auto` found that openvino cannot.
+    conversion_seconds : float
+        What converting the model took; 0 where a kept one was read.
 
     Raises
     ------
@@ -68,10 +74,19 @@ class Encoder:
         for, and the model has no dropout, or such as cannot be seeded text by text.
     """
 
-    def __init__(self, checkpoint: Checkpoint, settings: EmbedSettings, *, cache_folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        settings: EmbedSettings,
+        *,
+        cache_folder: Path | None = None,
+        note: Callable[[str], None] = lambda line: None,  # noqa: ARG005
+    ) -> None:
         self.checkpoint = checkpoint
         self.settings = decide(settings, checkpoint)
         self.arithmetic = settings.arithmetic
+        self.conversion_seconds = 0.0
+        self._note = note
         self._lock = threading.Lock()
         self.backend = self._load(cache_folder)
 
@@ -156,8 +171,11 @@ class Encoder:
 
     def _load(self, cache_folder: Path | None) -> Backend:
         if self.arithmetic.backend == "openvino":
+            kept = self._kept(cache_folder)
+            parts = kept.read() if kept else None
+            load = partial(self._load_converted, parts) if parts else partial(self._convert, self._load_graph(), kept)
             try:
-                return self._load_openvino(self._kept(cache_folder))
+                return load()
             except EncoderUnfit as error:
                 if self.settings.backend != "auto":
                     raise
@@ -184,18 +202,22 @@ class Encoder:
         except EncoderUnfit as error:
             raise EncoderUnfit(f"{self.checkpoint.model}: {error}") from error
 
-    def _load_openvino(self, kept: ConvertedModel | None) -> Backend:
+    def _load_converted(self, parts: tuple[bytes, ...]) -> Backend:
+        from frozenhead.embedder.openvino_backend import OpenVinoBackend
+
+        self.tokenizer = load_tokenizer(self.checkpoint)
+        return OpenVinoBackend(parts, self.arithmetic.precision)
+
+    def _convert(self, graph: "PooledEncoder", kept: ConvertedModel | None) -> Backend:
         from frozenhead.embedder.openvino_backend import INPUTS, OpenVinoBackend, convert
 
-        parts = kept.read() if kept else None
-        if parts is not None:
-            self.tokenizer = load_tokenizer(self.checkpoint)
-            return OpenVinoBackend(parts, self.arithmetic.precision)
-        graph = self._load_graph()
+        begun = time.perf_counter()
+        self._note(f"converting {self.checkpoint.name} for openvino{', once' if kept else ''}")
         inputs = [name for name in INPUTS if name in self.tokenizer.model_input_names]
         parts = convert(graph, inputs, max_length=self.checkpoint.max_length)
         if kept:
             kept.write(*parts)
+        self.conversion_seconds = time.perf_counter() - begun
         return OpenVinoBackend(parts, self.arithmetic.precision)
 
     def _load_graph(self) -> "PooledEncoder":

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frozenhead.embedder.converted import PARTS
+from frozenhead.embedder.loading import quiet_transformers
 from frozenhead.errors import EncoderUnfit
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class OpenVinoBackend:
             self._compiled = core.compile_model(core.read_model(model=parts[0], weights=parts[1]), "CPU", hints)
         except RuntimeError as error:
             raise EncoderUnfit(
-                f"OpenVINO cannot load this encoder ({_first_line(error)}). Use --backend torch."
+                f"OpenVINO cannot load this encoder ({_first_line(error)}).\nUse --backend torch."
             ) from error
         self._inputs = [port.get_any_name() for port in self._compiled.inputs]
         self._idle: list[Any] = []
@@ -80,7 +81,7 @@ class OpenVinoBackend:
             try:
                 request.wait()
             except RuntimeError as error:
-                raise EncoderUnfit(f"OpenVINO failed ({_first_line(error)}). Use --backend torch.") from error
+                raise EncoderUnfit(f"OpenVINO failed ({_first_line(error)}).\nUse --backend torch.") from error
             found = tuple(
                 np.array(request.get_output_tensor(i).data, np.float32) for i in range(len(self._compiled.outputs))
             )
@@ -114,7 +115,7 @@ def convert(graph: "PooledEncoder", inputs: list[str], *, max_length: int) -> tu
     example = {name: torch.from_numpy(table) for name, table in _example(*_TRACED, inputs).items()}
     try:
         openvino = import_openvino()
-        with torch.inference_mode(), _quiet():
+        with torch.inference_mode(), _quiet(), quiet_transformers():
             model = openvino.convert_model(graph, example_input=example)
         for port, name in zip(model.inputs, inputs, strict=True):
             port.get_tensor().set_names({name})
@@ -126,11 +127,11 @@ def convert(graph: "PooledEncoder", inputs: list[str], *, max_length: int) -> tu
     # What OpenVINO raises for a graph it does not know is of many kinds.
     except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, IndexError, NotImplementedError) as error:
         raise EncoderUnfit(
-            f"OpenVINO cannot convert this encoder ({_first_line(error)}). Use --backend torch."
+            f"OpenVINO cannot convert this encoder ({_first_line(error)}).\nUse --backend torch."
         ) from error
     if not largest <= _TOLERANCE:
         raise EncoderUnfit(
-            f"OpenVINO's copy of this encoder gives other vectors (by up to {largest:.1e}). Use --backend torch."
+            f"OpenVINO's copy of this encoder gives other vectors (by up to {largest:.1e}).\nUse --backend torch."
         )
     return parts
 

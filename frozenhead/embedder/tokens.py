@@ -34,6 +34,8 @@ class TokenRows:
         Tokens of each row.
     counts : int32 array (n,)
         Tokens of each text before it is cut or laid out, special tokens included.
+    unknown : bool array (m,)
+        Whether a row has content, and nothing in it but words unknown to the tokenizer.
     """
 
     rows: list[dict[str, list[int]]]
@@ -41,6 +43,16 @@ class TokenRows:
     content: NDArray[np.int32]
     lengths: NDArray[np.int32]
     counts: NDArray[np.int32]
+    unknown: NDArray[np.bool_]
+
+    def windows(self) -> NDArray[np.intp]:
+        """How many rows each text has (n,)."""
+        return np.bincount(self.texts, minlength=len(self.counts))
+
+    def unknown_only(self) -> NDArray[np.bool_]:
+        """Which texts (n,) hold nothing but unknown words, as far as they are kept."""
+        found: NDArray[np.bool_] = np.bincount(self.texts, ~self.unknown, minlength=len(self.counts)) == 0
+        return found
 
 
 def tokenize(tokenizer: Any, texts: Sequence[str], *, max_length: int, long: Long = "cut") -> TokenRows:
@@ -67,6 +79,7 @@ def join_rows(parts: Sequence[TokenRows]) -> TokenRows:
         content=np.concatenate([_NONE, *(part.content for part in parts)]),
         lengths=np.concatenate([_NONE, *(part.lengths for part in parts)]),
         counts=np.concatenate([_NONE, *(part.counts for part in parts)]),
+        unknown=np.concatenate([np.zeros(0, bool), *(part.unknown for part in parts)]),
     )
 
 
@@ -131,7 +144,16 @@ def _laid_out(tokenizer: Any, texts: list[str], *, max_length: int, long: Long) 
         content=content[kept],
         lengths=lengths[kept],
         counts=counts.astype(np.int32),
+        unknown=_unknown(tokenizer, [table["input_ids"][i] for i in kept], content[kept]),
     )
+
+
+def _unknown(tokenizer: Any, rows: list[list[int]], content: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Which rows (m,) are unknown words only; none where the tokenizer spells every word from bytes."""
+    unknown = tokenizer.unk_token_id
+    counts = np.array([row.count(unknown) for row in rows], np.int32)
+    only: NDArray[np.bool_] = (counts == content) & (content > 0)
+    return only
 
 
 def _cut_slowly(tokenizer: Any, texts: list[str], *, max_length: int, long: Long) -> TokenRows:
@@ -144,10 +166,12 @@ def _cut_slowly(tokenizer: Any, texts: list[str], *, max_length: int, long: Long
     whole = tokenizer(texts, padding=False, truncation=False, verbose=False)
     cut = tokenizer(texts, padding=False, truncation=True, max_length=max_length, return_attention_mask=True)
     lengths = np.array([len(ids) for ids in cut["input_ids"]], np.int32)
+    content = lengths - np.int32(tokenizer.num_special_tokens_to_add())
     return TokenRows(
         rows=[{name: cut[name][i] for name in cut} for i in range(len(texts))],
         texts=np.arange(len(texts)),
-        content=lengths - np.int32(tokenizer.num_special_tokens_to_add()),
+        content=content,
         lengths=lengths,
         counts=np.array([len(ids) for ids in whole["input_ids"]], np.int32),
+        unknown=_unknown(tokenizer, cut["input_ids"], content),
     )

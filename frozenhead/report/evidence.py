@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from frozenhead.errors import DataError, HeadNotFound, RunDamaged
+from frozenhead.report.advice import advice
 from frozenhead.report.metrics import balanced_weights, score_block
 from frozenhead.report.truncation import in_windows
 
@@ -57,6 +58,7 @@ def gather(
     features: Mapping[str, Mapping[str, Any]],
     heads: Sequence[HeadEvidence],
     run: Mapping[str, Any],
+    folder: str = "RUN",
 ) -> dict[str, Any]:
     """Score every head and describe the data they were judged on.
 
@@ -73,6 +75,8 @@ def gather(
         At least one.
     run : mapping
         run.json.
+    folder : str
+        The run's, for the commands that the report advises.
 
     Returns
     -------
@@ -107,6 +111,7 @@ def gather(
         "dataset": _dataset(corpus, features, run, classes=classes, weights=weights, in_train=in_train),
         "selected": {"feature": entries[0]["feature"], "head": entries[0]["head"]},
         "heads": entries,
+        "advice": advice(run, folder),
         "run": {key: run[key] for key in _RUN_KEYS if key in run},
     }
     plain: dict[str, Any] = _plain(evidence)

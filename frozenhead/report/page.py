@@ -47,6 +47,7 @@ def render(evidence: Mapping[str, Any], figures: Figures) -> str:
         dataset=dataset,
         heads=heads,
         run=evidence["run"],
+        advice=evidence["advice"],
         chosen=heads[0],
         baseline=next((entry for entry in heads if entry["feature"] == "text"), None),
         split=split,

@@ -19,6 +19,7 @@ from frozenhead.report.truncation import fate, in_windows, longer, longer_share
 
 MOST_CLASSES = 8  # with more classes, only the selected head's worst are listed
 WORST = 10
+MOST_FEATURES = 6  # named in a line on their length
 
 _GAP = 2
 _FOLD = 16  # a column of names is as wide as its longest name, but may be folded down to this
@@ -56,9 +57,11 @@ def terminal_table(evidence: Mapping[str, Any], *, width: int = 100, every_class
     """
     dataset, heads = evidence["dataset"], evidence["heads"]
     comparison = _comparison(heads, leaking=dataset["leakage"]["test_rows_in_train"] > 0, width=width)
-    rows: list[RenderableType] = [comparison, *_notes(dataset, heads[0]), Text()]
+    rows: list[RenderableType] = [comparison, *_notes(dataset, heads[0], evidence["advice"]), Text()]
+    rows += _short_texts(dataset["lengths"].values())
     for group in dataset["lengths"].values():
-        rows += [*_long_texts(group, every_class=every_class), Text()]
+        if longer(group["truncation"]):
+            rows += [*_long_texts(group, every_class=every_class), Text()]
     if every_class or len(dataset["classes"]) <= MOST_CLASSES:
         return [*rows, _classes(heads, dataset["judged_split"])]
     return [*rows, *_worst_classes(heads[0], dataset["judged_split"])]
@@ -91,7 +94,7 @@ def _number(entry: Mapping[str, Any], split: str | None, key: str) -> str:
     return seconds(entry[key]) if split is None else score((entry[split] or {}).get(key))
 
 
-def _notes(dataset: Mapping[str, Any], first: Mapping[str, Any]) -> Iterable[Text]:
+def _notes(dataset: Mapping[str, Any], first: Mapping[str, Any], advice: Mapping[str, str]) -> Iterable[Text]:
     if first["val"]:
         yield Text(f"Selected by macro F1 on the validation split: {_title(first)}.")
     else:
@@ -105,17 +108,32 @@ def _notes(dataset: Mapping[str, Any], first: Mapping[str, Any]) -> Iterable[Tex
     share = percent(leakage["test_rows_in_train"], leakage["test_rows"])
     yield Text(
         f"{count(leakage['test_rows_in_train'])} of {count(leakage['test_rows'])} test rows ({share}) stand word for "
-        "word in the training split; `frozenhead embed --group-duplicates` keeps copies together.",
+        f"word in the training split; keep copies together with: {advice['group']}",
         style="yellow",
     )
 
 
+def _short_texts(groups: Iterable[Mapping[str, Any]]) -> list[RenderableType]:
+    """The feature sets whose limit no text exceeds, in a line for each limit."""
+    features: dict[int, list[str]] = {}
+    for group in groups:
+        if not longer(group["truncation"]):
+            features.setdefault(group["max_length"], []).extend(group["features"])
+    lines: list[RenderableType] = [
+        Text(f"No text is longer than the {count(limit)} tokens of {_names(names)}.", style="dim")
+        for limit, names in sorted(features.items())
+    ]
+    return [*lines, Text()] if lines else []
+
+
+def _names(features: Sequence[str]) -> str:
+    named = ", ".join(shown(name, width=40) for name in features[:MOST_FEATURES])
+    return f"{named} and {len(features) - MOST_FEATURES} more" if len(features) > MOST_FEATURES else named
+
+
 def _long_texts(group: Mapping[str, Any], *, every_class: bool) -> Iterable[RenderableType]:
     """How many texts of each class are longer than the limit, and what became of them."""
-    block, name = group["truncation"], shown(group["encoder"], width=24)
-    if not longer(block):
-        yield Text(f"No text is longer than the {count(group['max_length'])} tokens of {name}.", style="dim")
-        return
+    block, name = group["truncation"], _names(group["features"])
     became = f"read in {count(block['windows'])} windows" if in_windows(block) else "cut"
     yield Text(
         f"{count(longer(block))} of {count(block['rows'])} texts ({percent(longer_share(block))}) are longer than the "

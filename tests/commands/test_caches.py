@@ -29,7 +29,8 @@ from frozenhead.runs import Run
 from tests.cache.examples import DIM, flip_bit, make_space, raiser, shard_path, vectors_of, write_rows
 
 EXPORTS = {"parquet": "out.parquet", "npy": "out.npy"}
-LS_FACTS = {"encoder": "small", "pooling": "pooler", "max_length": 16, "precision": "fp32", "dim": DIM}
+LS_FACTS: dict[str, Any] = {"encoder": "small", "pooling": "pooler", "max_length": 16, "precision": "fp32", "dim": DIM}
+LS_FACTS |= {"layer": -1, "prefix": "", "normalize": False, "long": "cut"}
 
 
 @pytest.fixture

@@ -76,6 +76,12 @@ def test_an_older_version_reads_what_this_one_writes(make_run: MakeRun, table: P
     assert {(type(key), len(key)) for key in stored["key"]} == {(bytes, 32)}
 
 
+def test_an_embed_that_fails_leaves_no_run_folder(make_run: MakeRun, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="fp16"):
+        make_run(precision="fp16")
+    assert not (tmp_path / "run").exists()
+
+
 THREADS = """
 import os, sys
 from pathlib import Path

@@ -19,6 +19,7 @@ from frozenhead.embedder import Checkpoint, EmbedSettings, embed_texts, find_che
 from frozenhead.embedder import encoder as encoder_module
 from frozenhead.embedder.encoder import Encoder
 from frozenhead.embedder.hardware import cpu_flags
+from frozenhead.embedder.loading import load_pretrained
 from frozenhead.embedder.plain import PlainEncoder
 from frozenhead.errors import EncoderUnfit
 from tests.embedder.test_compute import Told
@@ -159,6 +160,71 @@ def test_a_converted_model_is_kept_and_a_damaged_one_made_anew(
 
 
 @needs_openvino
+@pytest.mark.parametrize("damage", ["lacks model.bin", "is damaged (model.json)"])
+def test_a_damaged_model_is_told_of_once_and_in_plain_words(
+    checkpoint: Checkpoint, tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    settings = EmbedSettings(device="cpu", backend="openvino", precision="fp32")
+    Encoder(checkpoint, settings, cache_folder=tmp_path)
+    (folder,) = (tmp_path / "models").iterdir()
+    if "bin" in damage:
+        (folder / "model.bin").unlink()
+    else:
+        (folder / "model.json").write_text("{")
+    Encoder(checkpoint, settings, cache_folder=tmp_path)
+    assert caplog.messages == [f"{folder} {damage}; the model is converted anew"]
+    Encoder(checkpoint, settings, cache_folder=tmp_path)
+    assert len(caplog.messages) == 1
+
+
+@needs_openvino
+def test_a_conversion_is_told_of_and_happens_once(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    settings, cache, told = EmbedSettings(device="cpu", backend="openvino"), VectorCache(tmp_path), Told()
+    for text in TEXTS[:2]:
+        embed_texts(checkpoint, [text], settings=settings, cache=cache, listener=told)
+    assert told.notes == ["converting tiny-bert for openvino, once"]
+
+
+def test_the_time_of_a_conversion_is_not_that_of_embedding(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = Encoder._load
+
+    def slow(self: Encoder, cache_folder: Path | None) -> Any:
+        self.conversion_seconds = 1e6
+        return load(self, cache_folder)
+
+    monkeypatch.setattr(Encoder, "_load", slow)
+    assert embed_texts(checkpoint, TEXTS, settings=EmbedSettings(), cache=VectorCache(tmp_path)).seconds < 0
+
+
+@needs_openvino
+def test_an_unfit_checkpoint_is_not_blamed_on_openvino(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    from frozenhead.embedder import hardware
+
+    folder = Path(shutil.copytree(tiny_folder, tmp_path / "copy"))
+    weights = load_file(folder / "model.safetensors")
+    weights["encoder.layer.0.output.dense.weight"][0] = float("nan")
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    monkeypatch.setattr(hardware, "preferred_backend", lambda device: "openvino")
+    loads: list[Checkpoint] = []
+
+    def counted(checkpoint: Checkpoint) -> Any:
+        loads.append(checkpoint)
+        return load_pretrained(checkpoint)
+
+    monkeypatch.setattr(encoder_module, "load_pretrained", counted)
+    with pytest.raises(EncoderUnfit, match="NaN") as raised:
+        Encoder(find_checkpoint(folder), EmbedSettings(device="cpu"))
+    assert "backend" not in str(raised.value)
+    assert (len(loads), caplog.messages) == (1, [])
+
+
+@needs_openvino
 def test_a_model_kept_under_the_name_of_another_is_not_taken_for_it(
     checkpoint: Checkpoint, tmp_path: Path, conversions: list[int]
 ) -> None:
@@ -235,6 +301,7 @@ def test_what_openvino_cannot_compute_goes_to_torch_unless_openvino_was_asked_fo
     encoder = Encoder(checkpoint, EmbedSettings(device="cpu"))
     assert encoder.arithmetic.backend == "torch"
     assert "OpenVINO" in encoder.arithmetic.reason
+    assert "Use" not in encoder.arithmetic.reason
 
 
 @needs_openvino

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from frozenhead.embedder import Checkpoint, EmbedSettings, find_checkpoint
 from frozenhead.embedder.encoder import Encoder
-from frozenhead.embedder.loading import load_pretrained
+from frozenhead.embedder.loading import load_pretrained, load_tokenizer
 from frozenhead.errors import EncoderNotFound, EncoderUnfit, EncoderUntrusted, UsageError
 
 
@@ -36,8 +36,8 @@ def test_files_are_hashed_by_content_alone(tiny_folder: Path, folder: Path) -> N
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"])
 def test_any_change_of_a_file_that_decides_vectors_is_seen(tiny_folder: Path, folder: Path, name: str) -> None:
-    with open(folder / name, "ab") as file:
-        file.write(b" ")
+    data = (folder / name).read_bytes()
+    (folder / name).write_bytes(data + b" " if name.endswith("json") else data[:-1] + bytes([data[-1] ^ 1]))
     assert find_checkpoint(folder).files != find_checkpoint(tiny_folder).files
 
 
@@ -103,8 +103,41 @@ def test_a_folder_without_config_is_no_checkpoint(tmp_path: Path) -> None:
 def test_weights_cut_short_are_unfit(folder: Path, keep: int) -> None:
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:keep])
-    with pytest.raises(EncoderUnfit):
+    with pytest.raises(EncoderUnfit, match=r"model\.safetensors is cut short"):
+        find_checkpoint(folder)
+
+
+def test_weights_that_were_overwritten_are_damaged_not_cut_short(folder: Path) -> None:
+    weights = folder / "model.safetensors"
+    sound = weights.read_bytes()
+    for damaged in (b"\xff" * 8 + sound[8:], sound[:8] + b"x" + sound[9:], sound + b"\0"):
+        weights.write_bytes(damaged)
+        with pytest.raises(EncoderUnfit, match=r"model\.safetensors is damaged"):
+            find_checkpoint(folder)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_not_finite_are_named_with_their_file(folder: Path, value: float) -> None:
+    weights = load_file(folder / "model.safetensors")
+    name = "encoder.layer.1.output.dense.weight"
+    weights[name][2, 3] = value
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(EncoderUnfit, match=f"NaN or infinity: tensor {name} of model.safetensors"):
         load_pretrained(find_checkpoint(folder))
+
+
+def test_large_weights_are_no_damage(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights["pooler.dense.weight"][:2] = 3e38  # their sum is beyond float32
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    load_pretrained(find_checkpoint(folder))
+
+
+def test_a_tokenizer_that_cannot_be_read_is_named(folder: Path) -> None:
+    (folder / "tokenizer.json").write_text("{")
+    for load in (load_pretrained, load_tokenizer):
+        with pytest.raises(EncoderUnfit, match=r"cannot load the tokenizer \(tokenizer\.json"):
+            load(find_checkpoint(folder))
 
 
 def drop_weights(folder: Path, part: str) -> Checkpoint:
@@ -238,6 +271,12 @@ def test_a_broken_index_of_weights_is_unfit(folder: Path, index: dict[str, Any])
 def test_a_config_that_does_not_fit_is_unfit(folder: Path, change: dict[str, Any]) -> None:
     edit_json(folder / "config.json", **change)
     with pytest.raises(EncoderUnfit, match="again"):
+        load_pretrained(find_checkpoint(folder))
+
+
+def test_weights_of_another_shape_are_named_with_both_shapes(folder: Path) -> None:
+    edit_json(folder / "config.json", intermediate_size=40)
+    with pytest.raises(EncoderUnfit, match=r"encoder\.layer\.0\.\S+ is 32\S* .*in the weights and 40.* by config"):
         load_pretrained(find_checkpoint(folder))
 
 

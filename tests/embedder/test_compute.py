@@ -1,5 +1,7 @@
 """From texts to cached vectors: equal to a plain forward pass, computed once, kept when stopped."""
 
+import errno
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +17,7 @@ from frozenhead.embedder import (
     Checkpoint,
     EmbedSettings,
     Listener,
+    count_windows,
     embed_texts,
     find_checkpoint,
     torch_backend,
@@ -23,7 +26,7 @@ from frozenhead.embedder.encoder import Encoder
 from frozenhead.embedder.plain import PlainEncoder
 from frozenhead.embedder.pooling import Pooling
 from frozenhead.embedder.torch_backend import TorchBackend
-from frozenhead.errors import DeviceNotFound, EncoderUnfit, UsageError
+from frozenhead.errors import DeviceNotFound, EncoderUnfit, StorageError, UsageError
 
 TEXTS = ["the cat sat on the mat", "win a free prize now", "hello", "the cat sat on the mat", "zebra call " * 30, "a"]
 
@@ -219,6 +222,52 @@ def test_what_was_encoded_before_a_stop_is_kept(
     np.testing.assert_allclose(
         vectors(cache, resumed, "pooler"), one_by_one(checkpoint, TEXTS, "pooler", 64), atol=TOLERANCE, rtol=0
     )
+
+
+def test_what_cannot_be_done_is_refused_before_the_encoder_is_loaded_or_a_word_said(
+    checkpoint: Checkpoint, cache: VectorCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told, sound = Told(), os.open
+    with pytest.raises(UsageError, match="fp16"):
+        embed_texts(
+            checkpoint, TEXTS, settings=EmbedSettings(device="cpu", precision="fp16"), cache=cache, listener=told
+        )
+
+    def refuse(path: Any, flags: int, *args: Any, **options: Any) -> int:
+        if flags & os.O_CREAT:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+        return sound(path, flags, *args, **options)
+
+    settings = EmbedSettings(device="cpu")
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(StorageError, match="Read-only"):
+        embed_texts(checkpoint, TEXTS, settings=settings, cache=cache, encoder=forbidden, listener=told)
+    assert told.start is None
+    assert cache.spaces() == []
+    monkeypatch.setattr(os, "open", sound)
+    embed_texts(checkpoint, TEXTS, settings=settings, cache=cache)
+    monkeypatch.setattr(os, "open", refuse)
+    assert embed_texts(checkpoint, TEXTS, settings=settings, cache=cache).computed == 0  # nothing to write, no refusal
+
+
+def test_texts_of_unknown_words_are_counted_and_the_first_is_named(
+    checkpoint: Checkpoint, cache: VectorCache, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = EmbedSettings(device="cpu", max_length=8, long="windows")
+    for texts in (["the cat", "the \u2603", ""], ["the cat", "\u2603 \u2604", "\u2605 " * 40, "\u2603 \u2604"]):
+        embed_texts(checkpoint, texts, settings=settings, cache=cache)
+    assert caplog.messages == [
+        "2 of 2 new texts are unknown words only to this tokenizer; their vectors say little "
+        "(first: text 2, '\u2603 \u2604')"
+    ]
+
+
+def test_a_text_of_very_many_windows_is_announced(checkpoint: Checkpoint, cache: VectorCache) -> None:
+    settings, told = EmbedSettings(device="cpu", max_length=8, long="windows"), Told()
+    texts = ["cat " * 2000, "dog " * 3000, "cat " * 40]
+    embedded = embed_texts(checkpoint, texts, settings=settings, cache=cache, listener=told)
+    windows = count_windows(embedded.tokens, max_length=8, special=2)
+    assert told.notes == [f"2 texts make {windows[:2].sum():,} windows of 8 tokens"]
 
 
 def test_progress_ends_at_all_texts_to_do(checkpoint: Checkpoint, cache: VectorCache) -> None:

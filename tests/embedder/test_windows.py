@@ -149,7 +149,9 @@ def test_all_poolings_come_from_one_pass(checkpoint: Checkpoint, tmp_path: Path)
 def test_windows_are_computed_in_the_order_of_their_texts() -> None:
     of = np.repeat(np.arange(9), 5)
     ones = np.ones(len(of), np.int32)
-    tokens = TokenRows(rows=[{}] * len(of), texts=of, content=ones, lengths=ones, counts=np.ones(9, np.int32))
+    tokens = TokenRows(
+        rows=[{}] * len(of), texts=of, content=ones, lengths=ones, counts=np.ones(9, np.int32), unknown=ones < 1
+    )
     means = WindowMeans(of, ones)
     open_texts, came = [], 0
     for batch in _in_order(tokens, token_batches(ones, budget=2)):

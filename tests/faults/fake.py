@@ -70,6 +70,7 @@ class FakeEncoder:
     arithmetic = choose_arithmetic(device="cpu", backend="torch", precision="fp32")
     device = "cpu"
     at_once = 1
+    conversion_seconds = 0.0
     token_budget = BATCH_ROWS  # every text is one token long
 
     def __init__(self, computed: Tell) -> None:
@@ -82,7 +83,9 @@ class FakeEncoder:
         keys = text_keys(texts)
         rows = [{"input_ids": key.tolist()} for key in keys]
         ones = np.ones(len(keys), np.int32)
-        return TokenRows(rows=rows, texts=np.arange(len(keys)), content=ones, lengths=ones, counts=tokens_of(keys))
+        return TokenRows(
+            rows=rows, texts=np.arange(len(keys)), content=ones, lengths=ones, counts=tokens_of(keys), unknown=ones < 1
+        )
 
     def start(self, rows: Sequence[dict[str, list[int]]]) -> Running:
         keys = np.array([row["input_ids"] for row in rows], np.uint8)

@@ -129,6 +129,13 @@ def test_the_page_says_what_is_missing(splits: list[str], sentence: str) -> None
     assert sentence in words(evidence)
 
 
+def test_the_page_advises_whole_commands(page: str) -> None:
+    assert f"{RUN['command']} --group-duplicates --overwrite" in Reader(page).text
+    corpus = make_corpus(["x", "y", "z", "w"], ["a", "b", "a", "b"], ["train", "train", "val", "val"])
+    alone = gather(corpus=corpus, features={}, heads=[make_head(corpus, ["a", "b"])], run=RUN, folder="my run")
+    assert "frozenhead fit 'my run' --head tfidf,majority" in words(alone)
+
+
 def test_the_page_says_so_when_every_test_row_leaks() -> None:
     corpus = make_corpus(["x", "y", "x", "y"], ["a", "b", "a", "b"], ["train", "train", "test", "test"])
     evidence = gather(corpus=corpus, features={}, heads=[make_head(corpus, ["a", "b"])], run=RUN)

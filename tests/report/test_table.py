@@ -132,7 +132,35 @@ def test_texts_in_windows_are_not_called_cut() -> None:
 
 def test_no_long_texts_are_said_in_a_line() -> None:
     _, lines = long_texts(["ham", "spam"], limit=40)
-    assert lines == ["No text is longer than the 40 tokens of minilm."]
+    assert lines == ["No text is longer than the 40 tokens of minilm.pooler."]
+
+
+def test_equal_lines_on_lengths_are_one_that_names_the_feature_sets() -> None:
+    corpus = random_corpus(["ham", "spam"], rows=80)
+    limits = {
+        "a.mean": 40,
+        "a.cls": 40,
+        "b.mean": 40,
+        "c.mean": 25,
+        "d.mean": 50,
+        **{f"e{i}.cls": 60 for i in range(9)},
+    }
+    features = {
+        name: make_feature(corpus, ["ham", "spam"], encoder=name.split(".")[0], limit=limit)
+        for name, limit in limits.items()
+    }
+    evidence = gather(corpus=corpus, features=features, heads=[make_head(corpus, ["ham", "spam"])], run=RUN)
+    text = printed(evidence, 120)
+    assert [line for line in text.splitlines() if line.startswith("No text")] == [
+        "No text is longer than the 40 tokens of a.mean, a.cls, b.mean.",
+        "No text is longer than the 50 tokens of d.mean.",
+        "No text is longer than the 60 tokens of e0.cls, e1.cls, e2.cls, e3.cls, e4.cls, e5.cls and 3 more.",
+    ]
+    assert "longer than the 25 tokens of c.mean and were cut." in text
+
+
+def test_the_advice_on_copies_is_a_whole_command(evidence: dict[str, Any]) -> None:
+    assert f"{RUN['command']} --group-duplicates --overwrite" in " ".join(printed(evidence, 100).split())
 
 
 @pytest.mark.parametrize("every_class", [False, True])
