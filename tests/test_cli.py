@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 
 from frozenhead.cli import _run as run_words
+from frozenhead.heads import HEADS
 from tests.commands.conftest import make_table
 
 EXECUTABLE = [sys.executable, "-c", "from frozenhead.cli import main; main()"]
@@ -109,13 +110,7 @@ def test_the_whole_path(frozenhead: Command, embed: Command, table: Path, tmp_pa
 
     fitted = frozenhead("fit", run, "--head", "all", "--set", "epochs=2", "--json")
     assert fitted.returncode == 0, fitted.stderr
-    assert {h["head"] for h in json.loads(fitted.stdout)["heads"]} == {
-        "dense",
-        "softmax",
-        "logreg",
-        "tfidf",
-        "majority",
-    }
+    assert {h["head"] for h in json.loads(fitted.stdout)["heads"]} == set(HEADS)
 
     reported = frozenhead("report", run)
     assert reported.returncode == 0, reported.stderr

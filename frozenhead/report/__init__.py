@@ -3,10 +3,11 @@
 Imports neither torch nor transformers, and of the package only errors and labels.
 """
 
-from frozenhead.report.evidence import HeadEvidence, gather
+from frozenhead.report.evidence import gather
 from frozenhead.report.figures import Figures, draw
 from frozenhead.report.metrics import balanced_weights, score_block
 from frozenhead.report.page import render
+from frozenhead.report.predictions import HeadEvidence
 from frozenhead.report.table import terminal_table
 
 __all__ = ["Figures", "HeadEvidence", "balanced_weights", "draw", "gather", "render", "score_block", "terminal_table"]

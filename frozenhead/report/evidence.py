@@ -1,11 +1,11 @@
 """Everything the report says, as one value that JSON can hold: the content of `report.json`.
 
-Imports metrics, truncation and errors. The page, the figures and the terminal table draw from it and compute no score.
+Imports metrics, predictions, truncation and errors. The page, the figures and the terminal table draw from it and
+compute no score.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,41 +15,14 @@ from numpy.typing import NDArray
 from frozenhead.errors import DataError, HeadNotFound, RunDamaged
 from frozenhead.report.advice import advice
 from frozenhead.report.metrics import balanced_weights, score_block
+from frozenhead.report.predictions import HeadEvidence, aligned_predictions
 from frozenhead.report.truncation import in_windows
 
 FORMAT = 1
 SPLITS = ("train", "val", "test")
 
-# A saved prediction is the class of the largest saved probability, up to the last bits of float64.
-ARGMAX_TOLERANCE = 1e-9
-
 # What the report repeats of run.json; split and sources stand under "dataset".
 _RUN_KEYS = ("command", "created", "versions", "columns", "options")
-
-
-@dataclass(frozen=True, kw_only=True)
-class HeadEvidence:
-    """One trained head on one feature set, with what it predicted.
-
-    Parameters
-    ----------
-    feature : str
-        `<encoder>.<pooling>`, or `text` for a baseline that sees no vectors.
-    head : str
-        `dense`, `softmax`, `logreg`, `tfidf`, `majority`, ...
-    info : mapping
-        head.json: `classes`, `params`, `class_weights`, `best_epoch`, `fit_seconds`, `seed`.
-    history : sequence of mappings
-        `epoch`, `train_loss`, `val_loss` per epoch; empty for heads that have no epochs.
-    predictions : DataFrame
-        `row`, `split` ("val" or "test"), `label`, `predicted`, and `prob_<label>` per class in class order.
-    """
-
-    feature: str
-    head: str
-    info: Mapping[str, Any]
-    history: Sequence[Mapping[str, Any]]
-    predictions: pd.DataFrame
 
 
 def gather(
@@ -143,7 +116,7 @@ def _head_entry(
     weights: dict[str, float],
 ) -> dict[str, Any]:
     try:
-        probabilities, predicted = _aligned_predictions(head, judged, classes)  # (n, K), (n,) in the order of `judged`
+        probabilities, predicted = aligned_predictions(head, judged, classes)  # (n, K), (n,) in the order of `judged`
         is_test = (judged["split"] == "test").to_numpy()
         labels = judged["label"].to_numpy(dtype=object)
 
@@ -174,64 +147,6 @@ def _head_entry(
         "threshold": head.info.get("threshold"),
         "history": [dict(epoch) for epoch in head.history],
     }
-
-
-def _aligned_predictions(
-    head: HeadEvidence, judged: pd.DataFrame, classes: list[str]
-) -> tuple[NDArray[np.float64], NDArray[Any]]:
-    """Probabilities (n, K) and labels (n,) in the order of `judged`, or a ValueError that names what does not match."""
-    if list(head.info["classes"]) != classes:
-        raise ValueError(f"it knows {len(head.info['classes'])} classes that are not the {len(classes)} of the others")
-    columns = [f"prob_{name}" for name in classes]
-    missing = [name for name in ("row", "split", "label", "predicted", *columns) if name not in head.predictions]
-    if missing:
-        raise ValueError(f"the column {missing[0]!r} is missing")
-    table = head.predictions.set_index("row")
-    if not table.index.is_unique:
-        raise ValueError(f"row {table.index[table.index.duplicated()][0]} is predicted twice")
-    rows = pd.Index(judged["row"])
-    for found, expected, what in (
-        (table.index, rows, "predicted but is not in the validation or test split"),
-        (rows, table.index, "in the validation or test split but is not predicted"),
-    ):
-        strangers = found.difference(expected)
-        if len(strangers):
-            raise ValueError(f"row {strangers[0]} is {what}")
-    table = table.loc[rows]
-    for name in ("split", "label"):
-        differs = table[name].to_numpy(dtype=object) != judged[name].to_numpy(dtype=object)
-        if differs.any():
-            raise ValueError(f"row {rows[int(differs.argmax())]} has another {name} in the corpus")
-    probabilities: NDArray[np.float64] = table[columns].to_numpy(dtype=np.float64)  # (n, K)
-    threshold = head.info.get("threshold")
-    if threshold is None:
-        _check_most_probable(table["predicted"], probabilities, classes)
-    else:
-        _check_threshold(table["predicted"], probabilities, classes, threshold)
-    return probabilities, table["predicted"].to_numpy(dtype=object)
-
-
-def _check_threshold(
-    predicted: "pd.Series[Any]", probabilities: NDArray[np.float64], classes: list[str], threshold: Mapping[str, Any]
-) -> None:
-    """Raise unless the positive class of two is predicted just where its probability reaches the threshold."""
-    positive, value = str(threshold["positive"]), float(threshold["value"])
-    other = next(name for name in classes if name != positive)
-    expected = np.where(probabilities[:, classes.index(positive)] >= value, positive, other)
-    wrong = predicted.to_numpy(dtype=object) != expected
-    if wrong.any():
-        row = predicted.index[int(wrong.argmax())]
-        raise ValueError(f"the class predicted for row {row} is not the one that the threshold {value:.4f} gives")
-
-
-def _check_most_probable(predicted: "pd.Series[Any]", probabilities: NDArray[np.float64], classes: list[str]) -> None:
-    position = {name: c for c, name in enumerate(classes)}
-    chosen = np.array([position.get(name, -1) for name in predicted], dtype=np.int64)  # (n,)  -1: no such class
-    of_chosen = np.where(chosen >= 0, probabilities[np.arange(len(chosen)), chosen], -1.0)  # (n,)
-    wrong = of_chosen < probabilities.max(axis=1) - ARGMAX_TOLERANCE
-    if wrong.any():
-        row = predicted.index[int(wrong.argmax())]
-        raise ValueError(f"the class predicted for row {row} is not the one of the largest probability")
 
 
 def _validation_rank(entry: dict[str, Any]) -> tuple[float, float]:

@@ -20,6 +20,7 @@ from safetensors.numpy import load
 
 from frozenhead import load_pipeline
 from frozenhead.commands.export import ExportOptions, export
+from frozenhead.commands.fit import FitOptions, fit
 from frozenhead.commands.predict import PredictOptions, predict
 from frozenhead.embedder import Embedder
 from frozenhead.errors import (
@@ -244,6 +245,7 @@ def test_encoder_json_is_the_identity_file_by_file(shipped: Path, tiny_folder: P
 
 def test_a_threshold_and_a_temperature_stand_in_the_card(trained: Path, tmp_path: Path) -> None:
     run = copied(trained, tmp_path / "run")
+    fit(FitOptions(run=run, heads=("tfidf",), calibrate="none"))
     assert "no temperature" in card_of(run, tmp_path / "before", "tfidf")
     edit_head(run / "heads" / "text" / "tfidf", lambda content: content.update(temperature=1.2345, threshold=0.4321))
     card = card_of(run, tmp_path / "after", "tfidf")

@@ -125,6 +125,42 @@ def test_the_order_of_predictions_and_of_the_corpus_does_not_matter(corpus: pd.D
         assert turned["confusion"] == judge(corpus, head)["heads"][0][column]["confusion"]
 
 
+def thresholded(head: HeadEvidence, positive: str, value: float) -> HeadEvidence:
+    """The same probabilities, decided by a threshold."""
+    other = "a" if positive == "b" else "b"
+    labels = np.where(head.predictions[f"prob_{positive}"] >= value, positive, other).astype(object)
+    info = {**head.info, "threshold": {"positive": positive, "value": value, "rule": "f1"}}
+    return replace(head, info=info, predictions=head.predictions.assign(predicted=labels))
+
+
+@pytest.mark.parametrize("positive", AB)
+@pytest.mark.parametrize("value", [0.0, 0.2, 0.9, np.nextafter(1.0, 2.0)])
+def test_a_thresholded_head_is_scored_by_what_it_predicted(corpus: pd.DataFrame, positive: str, value: float) -> None:
+    head = thresholded(make_head(corpus, AB), positive, value)
+    [entry] = judge(corpus, head)["heads"]
+    table = head.predictions.set_index("row")
+    for split in ("val", "test"):
+        rows = corpus[corpus["split"] == split]
+        predicted = table.loc[rows["row"], "predicted"]
+        assert entry[split]["accuracy"] == np.mean(predicted.to_numpy() == rows["label"].to_numpy())
+        confusion = [
+            [int(((rows["label"] == t).to_numpy() & (predicted == p).to_numpy()).sum()) for p in AB] for t in AB
+        ]
+        assert entry[split]["confusion"] == confusion
+    assert entry["threshold"]["value"] == value
+
+
+def test_labels_that_the_threshold_does_not_give_are_refused(corpus: pd.DataFrame) -> None:
+    head = make_head(corpus, AB)
+    spoilt = replace(thresholded(head, "b", 0.0), predictions=head.predictions.assign(predicted="a"))
+    with pytest.raises(RunDamaged, match=r"row 104 is not the one that the threshold 0\.0000 gives"):
+        judge(corpus, spoilt)
+    strange = thresholded(head, "b", 0.5)
+    strange = replace(strange, info={**strange.info, "threshold": {"positive": "c", "value": 0.5}})
+    with pytest.raises(RunDamaged, match="threshold is for 'c'"):
+        judge(corpus, strange)
+
+
 def without_a_row(table: pd.DataFrame) -> pd.DataFrame:
     return table.iloc[1:]
 
