@@ -120,7 +120,7 @@ def _described(description: Mapping[str, Any]) -> Head:
     head.classes_ = np.array(labels, object if all(isinstance(label, str) for label in labels) else None)
     head.class_weights_ = np.array(description["class_weights"], np.float64)
     head.best_epoch_, head.history_ = description["best_epoch"], []
-    head.temperature_, threshold = description["temperature"], description["threshold"]
+    head.temperature_, threshold = description.get("temperature", 1.0), description.get("threshold")  # new in 0.2
     if not (is_number(head.temperature_) and head.temperature_ > 0):
         raise ValueError(f"temperature {head.temperature_!r}")
     head.threshold_ = None if threshold is None else Threshold(**threshold)
