@@ -36,7 +36,7 @@ from frozenhead.errors import (
 from frozenhead.heads import load_head
 from frozenhead.report.intervals import score_intervals
 from frozenhead.runs import Run
-from tests.commands.shipping import EXECUTABLE, copied, edit_head, fresh_process, make_trained_run, ship, with_splits
+from tests.commands.shipping import EXECUTABLE, copied, fresh_process, make_trained_run, ship, with_splits
 
 TEXTS = ["win a prize", "the cat sat", "free call now"]
 # What another backend's last digits (1e-5 in a vector) do to weights in a few dozen steps.
@@ -245,13 +245,17 @@ def test_encoder_json_is_the_identity_file_by_file(shipped: Path, tiny_folder: P
 
 def test_a_threshold_and_a_temperature_stand_in_the_card(trained: Path, tmp_path: Path) -> None:
     run = copied(trained, tmp_path / "run")
-    fit(FitOptions(run=run, heads=("tfidf",), calibrate="none"))
-    assert "no temperature" in card_of(run, tmp_path / "before", "tfidf")
-    edit_head(run / "heads" / "text" / "tfidf", lambda content: content.update(temperature=1.2345, threshold=0.4321))
-    card = card_of(run, tmp_path / "after", "tfidf")
-    assert "1.2345" in card
-    assert "0.4321" in card
-    assert "no temperature" not in card
+    fit(FitOptions(run=run, heads=("logreg",), calibrate="none"))
+    assert "no temperature" in card_of(run, tmp_path / "before", "logreg")
+    [result] = fit(FitOptions(run=run, heads=("logreg",)))["heads"]
+    card = card_of(run, tmp_path / "calibrated", "logreg")
+    assert f"temperature {result['temperature']:.6g}, fitted" in card
+    assert "most probable" in card
+    [result] = fit(FitOptions(run=run, heads=("logreg",), threshold="recall:0.9", positive="ham"))["heads"]
+    card = card_of(run, tmp_path / "after", "logreg")
+    assert f"ham is predicted when its probability is at least {result['threshold']['value']:.6g}" in card
+    assert "chosen on validation rows by recall" in card
+    assert "most probable" not in card
 
 
 def card_of(run: Path, to: Path, head: str) -> str:

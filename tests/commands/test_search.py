@@ -229,6 +229,22 @@ def test_halving_drops_the_worse_half_and_chooses_among_the_rest(run: Path, trai
     assert len(trained.take()[0]) == 4  # what halving dropped was not scored in full
 
 
+@pytest.mark.parametrize("halving", [False, True])
+def test_halving_compares_candidates_and_other_searches_settings(
+    run: Path, monkeypatch: pytest.MonkeyPatch, halving: bool
+) -> None:
+    asked: list[bool] = []
+    original = choose
+
+    def listening(rows: Any, *, by_setting: bool) -> int | None:
+        asked.append(by_setting)
+        return original(rows, by_setting=by_setting)
+
+    monkeypatch.setattr(module, "choose", listening)
+    fit_small(run, grids=("lr=1e-2,1e-3",), seeds=2, halving=halving)
+    assert asked == [not halving]
+
+
 def test_the_table_goes_with_the_head_that_it_found(run: Path) -> None:
     fit_small(run, grids=GRID)
     assert fit_small(run)["search"] is None
