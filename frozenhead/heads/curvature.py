@@ -10,10 +10,12 @@ George et al. 2018, there for deep networks.)
 All is measured on a sample of rows: the search needs the curvature within a factor of about 2, not its digits.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import cho_solve, cholesky
 
 from frozenhead.heads.objective import Floats, Objective, Parameters, other_classes
 
@@ -25,7 +27,8 @@ WIDEST = 2048
 """Vectors of more dimensions are taken as they are, U = I: their eigenvectors would take minutes."""
 FLAT = 1e-8
 """Curvature below this part of the largest is rounding of float32 vectors."""
-
+ROUNDING = 1e-5
+"""Added to a diagonal, in parts of itself, so that float32 sums which rounding left indefinite have a factor."""
 NOTHING = 1e-12
 """A variance below this part of the largest is rounding of float64 sums."""
 
@@ -39,19 +42,26 @@ class Preconditioner:
     Q: NDArray[np.float64]  # (S, S)
     weights: NDArray[np.float64]  # (S, r)  curvature in the coordinates Q^T W U
     intercepts: NDArray[np.float64]  # (S,)
+    factor: NDArray[np.float64] | None = None  # (r, r)  Cholesky factor of the whole curvature of one score
 
     def __call__(self, gradient: Parameters) -> Parameters:
         """`gradient` (S, D + 1) times the approximate inverse."""
         slope = self.Q.T @ (gradient[:, :-1] - np.outer(gradient[:, -1], self.mean))
         rotated = slope if self.U is None else slope @ self.U
-        rotated /= self.weights
+        rotated = rotated / self.weights if self.factor is None else cho_solve((self.factor, True), rotated.T).T
         weights = self.Q @ (rotated if self.U is None else rotated @ self.U.T)
         at_mean = self.Q @ (self.Q.T @ gradient[:, -1] / self.intercepts)
         return np.column_stack([weights, at_mean - weights @ self.mean])
 
 
 class Curvature:
-    """The eigenvectors of the vectors' covariance, and on which rows curvature is measured."""
+    """The eigenvectors of the vectors' covariance, and on which rows curvature is measured.
+
+    `whole` asks for the whole Hessian of one score, not only its diagonal: about ten times the time, for searches
+    that take many more steps than ten.
+    """
+
+    whole = False
 
     def __init__(self, objective: Objective) -> None:
         n, dim = objective.X.shape
@@ -66,7 +76,7 @@ class Curvature:
         if dim <= WIDEST:
             self._U = _axes(vectors * np.sqrt(self._shares)[:, None].astype(vectors.dtype))
             vectors = vectors @ self._U.astype(vectors.dtype)
-        self._squares = np.square(vectors, out=vectors)  # (n, r)
+        self._vectors, self._squares = vectors, np.square(vectors)  # (n, r)
 
     def at(self, margins: Floats, l2: float) -> Preconditioner:
         """The curvature where the margins are these, (S, N)."""
@@ -79,9 +89,28 @@ class Curvature:
             Q = np.linalg.eigh(mixed)[1]
             variance = np.maximum((Q.T**2) @ p - (Q.T @ p) ** 2, 0)  # (S, n)  q^T (diag p - p p^T) q
         variance *= self._shares
+        if self.whole and len(p) == 1:
+            return self._whole(variance[0], l2)
         weights = (variance.astype(self._squares.dtype) @ self._squares).astype(np.float64) * self._length**2 + l2
         intercepts = variance.sum(axis=1)
         return Preconditioner(self._mean, self._U, Q, _floored(weights, FLAT), _floored(intercepts, 1e-3))
+
+    def _whole(self, variance: NDArray[np.float64], l2: float) -> Preconditioner:
+        """The Hessian of one score, where rows count by `variance` (n,), its intercept taken at their mean."""
+        total = float(variance.sum()) or 1.0
+        mean = variance @ self._vectors / total
+        scaled = (self._vectors - mean.astype(self._vectors.dtype)) * np.sqrt(variance / total)[:, None].astype(
+            self._vectors.dtype
+        )
+        hessian = (scaled.T @ scaled).astype(np.float64) * (total * self._length**2)
+        hessian[np.diag_indices_from(hessian)] += l2
+        diagonal = _floored(np.diag(hessian), FLAT)
+        hessian[np.diag_indices_from(hessian)] = diagonal * (1 + ROUNDING)
+        mean = self._mean + self._length * (mean if self._U is None else self._U @ mean)
+        factor = None
+        with suppress(np.linalg.LinAlgError):  # of numbers that are not finite: the diagonal, and the search, say so
+            factor = cholesky(hessian, lower=True, check_finite=False)
+        return Preconditioner(mean, self._U, np.ones((1, 1)), diagonal[None], np.array([total]), factor)
 
 
 def _axes(scaled: Floats) -> NDArray[np.float64]:

@@ -21,6 +21,10 @@ FLATTER = 0.5
 TRIALS = 30
 STALE = 1.5
 """The curvature is measured anew when the loss has changed by this factor."""
+LEARNED = 1e-9
+"""A mean loss below this, without a penalty, is that of classes that can be told apart: it has no minimum."""
+LONG = 8
+"""Steps after which a search, and those after it on its path, asks for the whole Hessian."""
 IDLE = 20
 """Steps without a fall that rounding does not explain, after which there is none to find."""
 
@@ -121,7 +125,7 @@ def search(
         direction = memory.direction(gradient, preconditioner)
         slope = float((gradient * direction).sum())
         excess = -slope / 2 / start.value if start.value else 0.0
-        if not excess > goal:
+        if not excess > goal or (l2 == 0 and start.value < LEARNED):
             break
         change = objective.margins(direction)
         step = line_search(objective, start, direction, change, l2=l2, slope=slope)
@@ -132,6 +136,9 @@ def search(
             start.move(direction, change, step)
             gradient = start.gradient(objective, l2)
             memory.add(step * direction, gradient - before)
+        if iteration == LONG and objective.scores == 1 and not curvature.whole:
+            curvature.whole = stale = True
+            continue
         stale = step == 0 or not 1 / STALE < start.loss / measured < STALE
         idle = 0 if start.value < least - _noise(objective.X.dtype, least) else idle + 1
         least = min(least, start.value)

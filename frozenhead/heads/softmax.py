@@ -19,7 +19,7 @@ from sklearn.exceptions import ConvergenceWarning
 from frozenhead.heads.base import BLOCK, Head, softmax
 from frozenhead.heads.blocks import block_map
 from frozenhead.heads.objective import Objective
-from frozenhead.heads.search import Solution, search_path
+from frozenhead.heads.search import LEARNED, Solution, search_path
 from frozenhead.heads.weighting import ClassWeight
 
 SMALL = 2**18
@@ -27,8 +27,6 @@ SMALL = 2**18
 LAST_DIGIT = 1e-16
 SLACK = 10
 """Rounding may end a search above `tol`; up to this many times it, nobody needs to know."""
-LEARNED = 1e-9
-"""A mean loss below this is that of classes which can be told apart without error."""
 
 
 class SoftmaxHead(Head):
@@ -114,7 +112,7 @@ class SoftmaxHead(Head):
 
     def _take(self, solution: Solution) -> None:
         """Become this solution, and say so where it is none."""
-        if self.l2 == 0 and solution.value < LEARNED:
+        if self.l2 == 0 and solution.value < 2 * LEARNED:
             _warn("The classes can be told apart without error, so without a penalty there is no optimum; raise l2.")
         elif not solution.excess <= SLACK * self.tol:
             _warn(

@@ -14,6 +14,8 @@ from tests.heads.conftest import MakeRows
 
 # Of products and eigenvectors in float64.
 ROUNDING = 1e-9
+# What keeps the factor definite, 1e-5 of the diagonal, times the condition of these Hessians.
+RIDGE = 1e-3
 
 
 def at_zero(stack: ExitStack, X: NDArray[np.float64], y: NDArray[np.int64], classes: int) -> Objective:
@@ -41,6 +43,29 @@ def test_where_all_classes_are_alike_it_is_the_inverse_hessian(
         slope = (hessian @ v.ravel()).reshape(S, 4)
         found = Curvature(objective).at(objective.zero_margins(), l2)(slope)
         np.testing.assert_allclose(found, v, rtol=ROUNDING, atol=ROUNDING)
+
+
+@pytest.mark.parametrize("widest", [2, 2048])
+@pytest.mark.parametrize("length", [1e-3, 1.0, 1e3])
+def test_the_whole_curvature_of_one_score_is_the_inverse_hessian_anywhere(
+    make_rows: MakeRows, length: float, widest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(curvature, "WIDEST", widest)
+    X, y = make_rows(200)
+    with ExitStack() as stack:
+        objective = at_zero(stack, (X.astype(np.float64) + 3.0) * length, y, 2)
+        theta = np.array([[2.0 / length, -1.0 / length, 0.5 / length, 1.0]])
+        margins, l2 = objective.zero_margins() + objective.margins(theta), 0.01
+        p = 1 / (1 + np.exp(-margins[0]))
+        ones = np.column_stack([objective.X, np.ones(200)])
+        hessian = (ones * (objective.shares * p * (1 - p))[:, None]).T @ ones
+        hessian += l2 * length**2 * np.diag([1.0, 1.0, 1.0, 0.0])
+        scale = np.array([length, length, length, 1.0])
+        v = np.array([[1.0, -2.0, 3.0, 0.5]]) / scale
+        found = Curvature(objective)
+        found.whole = True
+        back = found.at(margins, l2 * length**2)(v @ hessian)
+        np.testing.assert_allclose(back * scale, v * scale, atol=RIDGE)
 
 
 def test_vectors_too_wide_for_eigenvectors_take_their_own_axes(
