@@ -226,8 +226,6 @@ def test_a_label_unseen_in_training_is_named(embed: Command, table: Path, tmp_pa
         (("embed",), 2),
         (("embed", "x.csv", "--split", "0.9"), 2),
         (("embed", "x.csv", "--pooling", "sum"), 2),
-        (("embed", "x.csv", "--pooling", "mean,"), 2),
-        (("embed", "x.csv", "--pooling", ""), 2),
         (("embed", "x.csv", "--recipe", "cake"), 2),
         (("embed", "x.csv", "--device", "tpu"), 2),
         (("embed", "x.csv", "--name", "n" * 65), 2),
@@ -242,6 +240,13 @@ def test_wrong_usage_has_an_exit_code_and_no_traceback(
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.strip()
+
+
+@pytest.mark.parametrize("named", ["", "mean,", ",mean", "cls,,mean"])
+def test_a_pooling_that_was_left_out_is_told_of(frozenhead: Command, table: Path, named: str) -> None:
+    done = frozenhead("embed", table, "--pooling", named)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"--pooling {named!r} leaves a name out." in done.stderr
 
 
 def test_an_encoder_that_is_not_there_is_exit_4(frozenhead: Command, table: Path) -> None:

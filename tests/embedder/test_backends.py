@@ -185,6 +185,24 @@ def test_a_conversion_is_told_of_and_happens_once(checkpoint: Checkpoint, tmp_pa
     assert told.notes == ["converting tiny-bert for openvino, once"]
 
 
+@needs_openvino
+def test_transformers_says_nothing_of_a_conversion(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers.utils import logging
+
+    from frozenhead.embedder.openvino_backend import import_openvino
+
+    levels, convert = [], import_openvino().convert_model
+
+    def listening(*args: Any, **options: Any) -> Any:
+        levels.append(logging.get_verbosity())
+        return convert(*args, **options)
+
+    monkeypatch.setattr(import_openvino(), "convert_model", listening)
+    Encoder(checkpoint, EmbedSettings(device="cpu", backend="openvino"))
+    assert levels == [logging.ERROR]
+    assert logging.get_verbosity() != logging.ERROR
+
+
 def test_the_time_of_a_conversion_is_not_that_of_embedding(
     checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
