@@ -209,7 +209,16 @@ def test_a_description_of_no_head_is_refused(saved: Path, changed: dict[str, Any
         load_head(saved)
 
 
-@pytest.mark.parametrize("field", ["temperature", "threshold", "classes", "params", "class_weights", "best_epoch"])
+def test_a_head_saved_before_there_was_calibration_predicts_as_it_did(saved: Path) -> None:
+    before = load_head(saved).predict_proba(np.eye(3, dtype=np.float32))
+    description = {k: v for k, v in read_description(saved).items() if k not in ("temperature", "threshold")}
+    (saved / DESCRIPTION).write_text(json.dumps(description | {"digest": _digest(description)}))
+    head = load_head(saved)
+    assert (head.temperature_, head.threshold_) == (1.0, None)
+    assert np.array_equal(head.predict_proba(np.eye(3, dtype=np.float32)), before)
+
+
+@pytest.mark.parametrize("field", ["classes", "params", "class_weights", "best_epoch"])
 def test_a_description_that_lacks_something_is_refused(saved: Path, field: str) -> None:
     description = {k: v for k, v in read_description(saved).items() if k != field}
     (saved / DESCRIPTION).write_text(json.dumps(description | {"digest": _digest(description)}))
