@@ -55,13 +55,7 @@ class Preconditioner:
 
 
 class Curvature:
-    """The eigenvectors of the vectors' covariance, and on which rows curvature is measured.
-
-    `whole` asks for the whole Hessian of one score, not only its diagonal: about ten times the time, for searches
-    that take many more steps than ten.
-    """
-
-    whole = False
+    """The eigenvectors of the vectors' covariance, and on which rows curvature is measured."""
 
     def __init__(self, objective: Objective) -> None:
         n, dim = objective.X.shape
@@ -77,6 +71,15 @@ class Curvature:
             self._U = _axes(vectors * np.sqrt(self._shares)[:, None].astype(vectors.dtype))
             vectors = vectors @ self._U.astype(vectors.dtype)
         self._vectors, self._squares = vectors, np.square(vectors)  # (n, r)
+        self._one_score, self._ask_whole = objective.scores == 1, False
+
+    def ask_whole(self) -> bool:
+        """From now on measure the whole Hessian, not only its diagonal; False where that was so or cannot be.
+
+        It takes about ten times as long: for searches of many more steps than ten, and for one score alone.
+        """
+        asked, self._ask_whole = self._ask_whole, self._one_score
+        return self._ask_whole and not asked
 
     def at(self, margins: Floats, l2: float) -> Preconditioner:
         """The curvature where the margins are these, (S, N)."""
@@ -89,7 +92,7 @@ class Curvature:
             Q = np.linalg.eigh(mixed)[1]
             variance = np.maximum((Q.T**2) @ p - (Q.T @ p) ** 2, 0)  # (S, n)  q^T (diag p - p p^T) q
         variance *= self._shares
-        if self.whole and len(p) == 1:
+        if self._ask_whole:
             return self._whole(variance[0], l2)
         weights = (variance.astype(self._squares.dtype) @ self._squares).astype(np.float64) * self._length**2 + l2
         intercepts = variance.sum(axis=1)
@@ -99,9 +102,8 @@ class Curvature:
         """The Hessian of one score, where rows count by `variance` (n,), its intercept taken at their mean."""
         total = float(variance.sum()) or 1.0
         mean = variance @ self._vectors / total
-        scaled = (self._vectors - mean.astype(self._vectors.dtype)) * np.sqrt(variance / total)[:, None].astype(
-            self._vectors.dtype
-        )
+        scaled = self._vectors - mean.astype(self._vectors.dtype)
+        scaled *= np.sqrt(variance / total)[:, None].astype(scaled.dtype)
         hessian = (scaled.T @ scaled).astype(np.float64) * (total * self._length**2)
         hessian[np.diag_indices_from(hessian)] += l2
         diagonal = _floored(np.diag(hessian), FLAT)

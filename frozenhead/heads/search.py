@@ -102,13 +102,7 @@ class _Memory:
 
 
 def search(
-    objective: Objective,
-    curvature: Curvature,
-    start: Point,
-    *,
-    l2: float,
-    goal: float,
-    max_iter: int,
+    objective: Objective, curvature: Curvature, start: Point, *, l2: float, goal: float, max_iter: int
 ) -> Solution:
     """Minimise from `start`, which moves, until the estimated excess is `goal` of the objective or rounding ends it.
 
@@ -136,16 +130,17 @@ def search(
             start.move(direction, change, step)
             gradient = start.gradient(objective, l2)
             memory.add(step * direction, gradient - before)
-        if iteration == LONG and objective.scores == 1 and not curvature.whole:
-            curvature.whole = stale = True
-            continue
-        stale = step == 0 or not 1 / STALE < start.loss / measured < STALE
         idle = 0 if start.value < least - _noise(objective.X.dtype, least) else idle + 1
         least = min(least, start.value)
-    theta = start.theta.astype(np.float32)
-    saved = theta.astype(np.float64)
-    value = objective.loss(saved) + 0.5 * l2 * float((saved[:, :-1] ** 2).sum())
-    return Solution(theta, value, excess, iteration)
+        harder = iteration == LONG and curvature.ask_whole()
+        stale = harder or step == 0 or not 1 / STALE < start.loss / measured < STALE
+    return _solution(objective, start.theta.astype(np.float32), l2, excess, iteration)
+
+
+def _solution(objective: Objective, theta: NDArray[np.float32], l2: float, excess: float, iterations: int) -> Solution:
+    exact = theta.astype(np.float64)
+    value = objective.loss(exact) + 0.5 * l2 * float((exact[:, :-1] ** 2).sum())
+    return Solution(theta, value, excess, iterations)
 
 
 def line_search(

@@ -63,7 +63,8 @@ def test_the_whole_curvature_of_one_score_is_the_inverse_hessian_anywhere(
         scale = np.array([length, length, length, 1.0])
         v = np.array([[1.0, -2.0, 3.0, 0.5]]) / scale
         found = Curvature(objective)
-        found.whole = True
+        assert found.ask_whole()
+        assert not found.ask_whole()
         back = found.at(margins, l2 * length**2)(v @ hessian)
         np.testing.assert_allclose(back * scale, v * scale, atol=RIDGE)
 

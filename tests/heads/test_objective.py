@@ -96,9 +96,9 @@ def test_the_bits_do_not_depend_on_the_number_of_threads(
     theta = np.random.default_rng(0).normal(size=(1 if classes == 2 else classes, 4))
     monkeypatch.setattr(blocks, "NUMBERS", 100)  # 16 blocks
     found = []
-    for worth in (0, 2**60):
-        monkeypatch.setattr(blocks, "WORTH_THREADS", worth)
-        with ExitStack() as stack:
+    for threads in (1, 3):
+        monkeypatch.setattr(blocks, "WORTH_THREADS", 0)
+        with threadpool_limits(threads, user_api="blas"), ExitStack() as stack:
             objective = make_objective(stack, X, y, classes)
             margins = objective.zero_margins() + objective.margins(theta)
             found.append((*objective.gradient(margins), objective.along(margins, margins, 0.5)))

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
-from frozenhead.heads import SoftmaxHead, softmax, softmax_path
+from frozenhead.heads import SoftmaxHead, blocks, softmax, softmax_path
 from tests.heads.conftest import MakeRows
 
 # Both solvers stop near the optimum, where the loss is flat: what they leave is far below the one in a million.
@@ -216,6 +217,19 @@ def test_degenerate_vectors_have_an_optimum_too(make_rows: MakeRows, kind: str, 
     assert full_objective(head.coef_, head.intercept_, X, y, w, 1e-3) == pytest.approx(
         full_objective(W, b, X, y, w, 1e-3), rel=LOSS_TOLERANCE
     )
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_number_of_cores_changes_no_bit(classes: int, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "WORTH_THREADS", 0)
+    monkeypatch.setattr(blocks, "NUMBERS", 5000)
+    X, y = bert_like(2000, dim=24, classes=classes)
+    found = []
+    for threads in (1, 2, 3):
+        with threadpool_limits(threads, user_api="blas"):
+            head = SoftmaxHead(l2=1e-4).fit(X, y)
+        found.append((head.coef_.tobytes(), head.intercept_.tobytes(), head.loss_))
+    assert found[0] == found[1] == found[2]
 
 
 def test_the_vectors_are_not_copied(tmp_path: Path) -> None:
