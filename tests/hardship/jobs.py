@@ -69,7 +69,7 @@ def warm_up() -> None:
 def fake_encoder(*, shard_rows: int | None, seconds: float = 0.0, computed: str | None = None) -> Iterator[None]:
     """Every command and `embed_texts` itself get the fake encoder, and shards of so many rows where that is said."""
     with contextlib.ExitStack() as stack:
-        for place in ("commands.embed", "commands.vectors"):
+        for place in ("commands.embed", "pipeline"):
             find = mock.patch(f"frozenhead.{place}.find_checkpoint", return_value=CHECKPOINT)
             stack.enter_context(find)
         stack.enter_context(mock.patch("frozenhead.embedder.compute.version", _version))
