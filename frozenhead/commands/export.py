@@ -91,6 +91,8 @@ def export(options: ExportOptions, voice: Voice | None = None) -> dict[str, Any]
     place = _check_place(options, run)
     shipment = _pack(run, stored)
     voice.say(f"head {shown(stored.head)} on {shown(stored.feature)}")
+    if shipment.description["head"] == "tfidf":
+        voice.say(f"{WEIGHTS} holds words of the training texts: do not publish it if these are private")
     make_folder(place.parent)
     with new_folder(place, old=place.with_name(f".old-{place.name}")) as fresh:
         files = _write(shipment, fresh)
