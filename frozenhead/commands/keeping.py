@@ -193,6 +193,10 @@ class Keeper:
             "encoder": record.get("encoder"),
             "train_rows": int(self.split["train"].sum()),
             "views": len(inputs.views),
+            "decision": {
+                "temperature": self.decision.temperature,
+                "threshold": None if self.decision.threshold is None else dict(self.decision.threshold),
+            },
             "seed": head.get_params().get("random_state"),
             "versions": _versions(),
         }

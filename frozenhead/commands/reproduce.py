@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
+from frozenhead.commands.choices import LAYERS
 from frozenhead.embedder.finding import MINILM
 from frozenhead.heads import head_options
 
@@ -80,6 +81,8 @@ def _encoder(record: Mapping[str, Any]) -> Iterator[str]:
     if space.get("long", "cut") != "cut":
         yield from ("--long", space["long"])
     yield from ("--precision", space["precision"])
+    if views := record.get("views"):
+        yield from ("--views", str(len(views)), "--view-seed", str(views[0]["identity"]["view"]["seed"]))
 
 
 def fit_command(description: Mapping[str, Any]) -> str:
@@ -94,12 +97,26 @@ def fit_command(description: Mapping[str, Any]) -> str:
     if description.get("seed") is not None:
         words += ["--seed", str(description["seed"])]
     for name, default in head_options(head).items():
-        if name in params and params[name] != default:
+        if name in params and _value(params[name]) != _value(default):
             words += ["--set", f"{name}={_value(params[name])}"]
-    return shlex.join(words)
+    if description.get("views"):
+        words.append("--views")
+    return shlex.join([*words, *_decision(description.get("decision") or {})])
+
+
+def _decision(decision: Mapping[str, Any]) -> Iterator[str]:
+    """Calibration and threshold."""
+    if decision.get("temperature") is False:
+        yield from ("--calibrate", "none")
+    if rule := decision.get("threshold"):
+        numbers = rule.get("costs") or ([rule["floor"]] if rule.get("floor") is not None else [])
+        yield from ("--threshold", ":".join([rule["by"], *(f"{number:g}" for number in numbers)]))
+        if rule.get("positive") is not None:
+            yield from ("--positive", str(rule["positive"]))
 
 
 def _value(value: Any) -> str:
+    """An option as `--set` takes it."""
     if isinstance(value, list | tuple):
-        return ",".join(map(str, value))
+        return LAYERS.join(map(str, value)) or "0"
     return "none" if value is None else str(value)

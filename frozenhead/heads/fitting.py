@@ -25,7 +25,7 @@ Progress = Callable[[int, int], object]
 Rows = Sequence[NDArray[np.int64]]
 
 PATH_GAIN = 4
-"""How many times sooner a further head of a path is found than one by itself: 3.5 to 7 on a few thousand rows."""
+"""How many times sooner a further head of a path is found than one by itself, about: 3.5 was measured on 3,900 rows."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

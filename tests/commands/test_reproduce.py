@@ -49,7 +49,7 @@ def test_the_commands_make_the_same_run(tmp_path: Path, tiny_folder: Path, case:
 
 
 def description(**given: Any) -> dict[str, Any]:
-    params = {"hidden": 512, "lr": 1e-3, "class_weight": "balanced", "random_state": 3}
+    params = {"hidden": [512], "lr": 1e-3, "class_weight": "balanced", "random_state": 3}
     return {"head": "dense", "feature": "a b.mean", "takes": "vectors", "seed": 3, "params": params | given}
 
 
@@ -59,12 +59,28 @@ def description(**given: Any) -> dict[str, Any]:
         ({}, "--class-weight balanced --seed 3"),
         ({"class_weight": None}, "--class-weight none --seed 3"),
         ({"class_weight": {"ham": 1, "spam": 2}}, "--class-weight weights.json --seed 3"),
-        ({"hidden": 64, "lr": 3e-4}, "--class-weight balanced --seed 3 --set hidden=64 --set lr=0.0003"),
+        ({"hidden": [64, 8], "lr": 3e-4}, "--class-weight balanced --seed 3 --set hidden=64x8 --set lr=0.0003"),
+        ({"hidden": []}, "--class-weight balanced --seed 3 --set hidden=0"),
     ],
 )
 def test_a_fit_is_told_with_every_option_that_is_not_the_default(given: dict[str, Any], expected: str) -> None:
     command = fit_command(description(**given))
     assert command == f"frozenhead fit run --head dense --features 'a b.mean' {expected}"
+
+
+@pytest.mark.parametrize(
+    ("decision", "expected"),
+    [
+        ({"temperature": True, "threshold": None}, ""),
+        ({"temperature": False, "threshold": None}, " --calibrate none"),
+        ({"threshold": {"by": "f1", "positive": None}}, " --threshold f1"),
+        ({"threshold": {"by": "recall", "floor": 0.9, "positive": "no"}}, " --threshold recall:0.9 --positive no"),
+        ({"threshold": {"by": "costs", "costs": [1.0, 10.0], "positive": None}}, " --threshold costs:1:10"),
+    ],
+)
+def test_a_fit_is_told_with_its_calibration_and_threshold(decision: dict[str, Any], expected: str) -> None:
+    command = fit_command(description() | {"decision": decision, "views": 2})
+    assert command.endswith(f"--seed 3 --views{expected}")
 
 
 @pytest.mark.parametrize(
