@@ -190,10 +190,10 @@ def check_writable(folder: Path) -> None:
 
     A folder that is not there is made, with its parents, and removed again.
     """
-    there = folder.exists()
-    make_folder(folder)
     probe = folder / temporary_name()
     with storage_errors(folder, "write into"):
+        there = folder.exists()
+        make_folder(folder)
         try:
             probe.touch()
             probe.unlink()

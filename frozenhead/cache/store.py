@@ -152,9 +152,10 @@ class SpaceStore:
     def check_writable(self) -> None:
         """Try to write where vectors will go: better now than after an hour's work. Raises `StorageError`."""
         shards, spaces = self.folder / "shards", self.folder.parent
-        for folder in (spaces.parent, spaces):
-            make_folder(folder, mode=PRIVATE)
-        check_writable(shards if shards.is_dir() else spaces)  # a space without vectors is not made
+        with storage_errors(self.folder, "write into"):
+            for folder in (spaces.parent, spaces):
+                make_folder(folder, mode=PRIVATE)
+            check_writable(shards if shards.is_dir() else spaces)  # a space without vectors is not made
 
     def settle(self) -> None:
         """Make durable the names of all that is there, before anybody relies on it. Raises `StorageError`.

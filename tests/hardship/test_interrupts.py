@@ -105,6 +105,10 @@ def assert_survives(folder: Path, *lines: int) -> None:
         raise
 
 
+# Stopped between `open` and the `with` around it, a file is closed by the collector, which warns of it.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
 @pytest.mark.parametrize("every", [23, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_signal_between_any_two_lines_loses_nothing_acknowledged(
     scratch: Path, monkeypatch: pytest.MonkeyPatch, every: int
