@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 from itertools import pairwise
 from types import TracebackType
 from typing import Any
@@ -24,6 +25,12 @@ Map = Callable[[Callable[[slice], Any]], Iterator[Any]]
 """Calls a function on each block of rows and gives what it returns, in the order of the rows."""
 
 
+@cache
+def _blas() -> ThreadpoolController:
+    """The BLAS of numpy and scipy, both loaded by now; to look for them takes milliseconds."""
+    return ThreadpoolController().select(user_api="blas")
+
+
 class _OneThreadOfBlas:
     """BLAS computes on the calling thread alone while anyone is inside. The first in sets it, the last out restores.
 
@@ -36,9 +43,8 @@ class _OneThreadOfBlas:
     def __enter__(self) -> int:
         with self._lock:
             if self._inside == 0:
-                controller = ThreadpoolController().select(user_api="blas")
-                self._threads = max((library["num_threads"] for library in controller.info()), default=1)
-                self._limiter = controller.limit(limits=1)
+                self._threads = max((library["num_threads"] for library in _blas().info()), default=1)
+                self._limiter = _blas().limit(limits=1)
             self._inside += 1
             return int(self._threads)
 

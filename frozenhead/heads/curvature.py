@@ -27,6 +27,8 @@ WIDEST = 2048
 """Vectors of more dimensions are taken as they are, U = I: their eigenvectors would take minutes."""
 FLAT = 1e-8
 """Curvature below this part of the largest is rounding of float32 vectors."""
+ALIKE = 2.0
+"""A whole Hessian serves, scaled, until its sum over the rows has changed by this factor."""
 ROUNDING = 1e-5
 """Added to a diagonal, in parts of itself, so that float32 sums which rounding left indefinite have a factor."""
 NOTHING = 1e-12
@@ -54,6 +56,15 @@ class Preconditioner:
         return np.column_stack([weights, at_mean - weights @ self.mean])
 
 
+@dataclass(frozen=True)
+class _Spread:
+    """How vectors spread that count by their curvature, which sums to `total`."""
+
+    total: float
+    mean: NDArray[np.float64]  # (D,)
+    covariance: NDArray[np.float64]  # (r, r)  in the coordinates of U
+
+
 class Curvature:
     """The eigenvectors of the vectors' covariance, and on which rows curvature is measured."""
 
@@ -72,6 +83,7 @@ class Curvature:
             vectors = vectors @ self._U.astype(vectors.dtype)
         self._vectors, self._squares = vectors, np.square(vectors)  # (n, r)
         self._one_score, self._ask_whole = objective.scores == 1, False
+        self._spread: _Spread | None = None
 
     def ask_whole(self) -> bool:
         """From now on measure the whole Hessian, not only its diagonal; False where that was so or cannot be.
@@ -101,18 +113,23 @@ class Curvature:
     def _whole(self, variance: NDArray[np.float64], l2: float) -> Preconditioner:
         """The Hessian of one score, where rows count by `variance` (n,), its intercept taken at their mean."""
         total = float(variance.sum()) or 1.0
-        mean = variance @ self._vectors / total
-        scaled = self._vectors - mean.astype(self._vectors.dtype)
-        scaled *= np.sqrt(variance / total)[:, None].astype(scaled.dtype)
-        hessian = (scaled.T @ scaled).astype(np.float64) * (total * self._length**2)
+        if self._spread is None or not 1 / ALIKE < total / self._spread.total < ALIKE:
+            self._spread = self._measured(variance, total)
+        hessian = self._spread.covariance * total
         hessian[np.diag_indices_from(hessian)] += l2
         diagonal = _floored(np.diag(hessian), FLAT)
         hessian[np.diag_indices_from(hessian)] = diagonal * (1 + ROUNDING)
-        mean = self._mean + self._length * (mean if self._U is None else self._U @ mean)
         factor = None
         with suppress(np.linalg.LinAlgError):  # of numbers that are not finite: the diagonal, and the search, say so
             factor = cholesky(hessian, lower=True, check_finite=False)
-        return Preconditioner(mean, self._U, np.ones((1, 1)), diagonal[None], np.array([total]), factor)
+        return Preconditioner(self._spread.mean, self._U, np.ones((1, 1)), diagonal[None], np.array([total]), factor)
+
+    def _measured(self, variance: NDArray[np.float64], total: float) -> _Spread:
+        mean = variance @ self._vectors / total
+        scaled = self._vectors - mean.astype(self._vectors.dtype)
+        scaled *= np.sqrt(variance / total)[:, None].astype(scaled.dtype)
+        covariance = (scaled.T @ scaled).astype(np.float64) * self._length**2
+        return _Spread(total, self._mean + self._length * (mean if self._U is None else self._U @ mean), covariance)
 
 
 def _axes(scaled: Floats) -> NDArray[np.float64]:

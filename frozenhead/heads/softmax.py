@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import ConvergenceWarning
 
-from frozenhead.heads.base import BLOCK, Head, softmax
+from frozenhead.heads.base import Head, softmax
 from frozenhead.heads.blocks import block_map
 from frozenhead.heads.objective import Objective
 from frozenhead.heads.search import LEARNED, Solution, search_path
@@ -128,8 +128,9 @@ class SoftmaxHead(Head):
     def _probabilities(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
         coef = self.coef_.T.astype(np.float64)  # (D, K)
         # Sums in float64, a block of rows at a time: a row's probabilities do not depend on its neighbours.
-        blocks = [X[i : i + BLOCK].astype(np.float64) @ coef for i in range(0, len(X), BLOCK)]
-        return softmax(np.concatenate(blocks) + self.intercept_)  # (N, K)
+        with block_map(X.shape, coef.shape[1]) as blocks:
+            logits = np.concatenate(list(blocks(lambda block: X[block].astype(np.float64) @ coef)))
+        return softmax(logits + self.intercept_)  # (N, K)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """`coef` and `intercept`."""
