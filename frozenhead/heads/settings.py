@@ -1,12 +1,13 @@
 """How a dense head is trained: its layers, its loss, its optimiser. The defaults are the reference's."""
 
-import difflib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
 import numpy as np
+
+from frozenhead.heads.options import check_word, is_number
 
 Activation = Literal["relu", "gelu", "tanh"]
 Schedule = Literal["constant", "linear", "cosine"]
@@ -88,17 +89,17 @@ class TrainingSettings:
         object.__setattr__(self, "hidden", _layers(self.hidden))
         for name, (least, whole) in LEAST.items():
             value = getattr(self, name)
-            if not (_is_whole(value) if whole else _is_number(value)) or value < least:
+            if not (_is_whole(value) if whole else is_number(value)) or value < least:
                 kind = "a whole number of at least" if whole else "finite and at least"
                 raise ValueError(f"{name} must be {kind} {least}, got {value!r}.")
         for name in ("lr", "eps", "clip_norm"):
-            if not _is_number(getattr(self, name)) or not getattr(self, name) > 0:
+            if not is_number(getattr(self, name)) or not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0 and finite, got {getattr(self, name)!r}.")
         for name in ("dropout", "beta1", "beta2", "warmup", "label_smoothing"):
-            if not _is_number(getattr(self, name)) or not 0 <= getattr(self, name) < 1:
+            if not is_number(getattr(self, name)) or not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 0 and below 1, got {getattr(self, name)!r}.")
         for name, words in WORDS.items():
-            _check_word(name, getattr(self, name), words)
+            check_word(name, getattr(self, name), words)
         for field in fields(self):  # numpy's numbers as Python's
             if field.type in (int, float):
                 object.__setattr__(self, field.name, field.type(getattr(self, field.name)))
@@ -119,25 +120,13 @@ class TrainingSettings:
         return self.lr * (1 + math.cos(math.pi * share)) / 2 if self.schedule == "cosine" else self.lr
 
 
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
 def _layers(hidden: object) -> tuple[int, ...]:
     units = (hidden,) if _is_whole(hidden) else hidden
     right = isinstance(units, list | tuple) and all(_is_whole(n) and n >= 1 for n in units)
     if not right or not isinstance(units, list | tuple):
         raise ValueError(f"hidden must be a whole number of at least 1, or a list of them, got {hidden!r}.")
     return tuple(int(n) for n in units)
-
-
-def _check_word(name: str, value: object, words: tuple[str, ...]) -> None:
-    if not isinstance(value, str) or value not in words:
-        close = difflib.get_close_matches(str(value), words, n=1)
-        meant = f" (did you mean {close[0]!r}?)" if close else ""
-        raise ValueError(f"{name} is {value!r}{meant}; choose {', '.join(map(repr, words))}.")
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
-def _is_number(value: object) -> bool:
-    whole = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-    return whole and math.isfinite(value)  # type: ignore[arg-type]
