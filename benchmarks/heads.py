@@ -12,7 +12,8 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,23 @@ from rounds import circumstances, say
 from frozenhead.heads import TrainingSettings
 from frozenhead.heads.learner import Task
 from frozenhead.heads.many import train_heads
-from frozenhead.heads.threads import one_thread
 from frozenhead.heads.weighting import class_weights
 
 HEADS, ROWS, HELD, DIM, CLASSES = 32, 3900, 836, 384, 2
 FLOOR_STEPS = 400
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch compute on the calling thread alone; the number it had comes back at the end."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class Data:

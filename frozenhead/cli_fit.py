@@ -100,7 +100,7 @@ def fit(
         _print_heads(result)
         print_lines([f"next: frozenhead report {shlex.quote(str(run))}"])
     for one in result["failed"]:
-        print_notice(f"warning: {one['head']} on {one['feature']} was not trained: {one['error']}")
+        print_notice(f"warning: {one['head']} on {one['feature']} was not stored: {one['error']}")
     if result["failed"]:
         raise typer.Exit(DataError.exit_code)
 

@@ -8,6 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("patient", deadline=None)  # a busy machine is no failure
+settings.load_profile("patient")
 
 # Tests run side by side, and their models are tiny: threads that wait for each other would only cost time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -15,6 +15,8 @@ from frozenhead.errors import DataError, UsageError
 from frozenhead.heads import HEADS, DenseHead, Head, head_options, make_head
 from frozenhead.heads.registry import nearest
 
+MOST_CANDIDATES = 20_000
+"""Of one head; 20,000 of the quickest take half an hour and their table is 6 MB."""
 LAYERS = "x"  # between the sizes of a list of layers; a comma is between the values of a grid
 
 
@@ -80,6 +82,12 @@ def choose_heads(
     if doubled := [(n, o) for n in names for o in fixed[n].keys() & searched[n].keys()]:
         name, option = doubled[0]
         raise UsageError(f"{name}.{option} is given by --set and by --grid. Leave one of them out.")
+    for name in names:
+        if (count := seeds * math.prod(map(len, searched[name].values()))) > MOST_CANDIDATES:
+            raise UsageError(
+                f"These grids and seeds make {count:,} candidates of {name}, expected at most {MOST_CANDIDATES:,}. "
+                "Try fewer values, or search coarsely first and then around the best."
+            )
     weight = read_class_weight(class_weight)
     return [
         Choice(

@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -245,5 +246,7 @@ def _result(
     }
 
 
+@cache
 def _versions() -> dict[str, str]:
+    """Of the libraries whose change may change a head; read once, since a search asks for each candidate."""
     return {library: version(library) for library in LIBRARIES}

@@ -5,6 +5,7 @@ on where it stopped, and a wider one trains only what is new. Weights of losers 
 again by its options and seed.
 """
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -18,10 +19,10 @@ from numpy.typing import NDArray
 from frozenhead.commands.choices import Choice
 from frozenhead.commands.keeping import SEARCH, Inputs, Keeper
 from frozenhead.commands.voice import Advance
-from frozenhead.errors import FrozenheadError
+from frozenhead.errors import FrozenheadError, UsageError
 from frozenhead.files import make_folder, write_json
 from frozenhead.heads import Head
-from frozenhead.heads.fitting import FittedHead, estimate_seconds, fit_many
+from frozenhead.heads.fitting import FittedHead, estimate_seconds, fit_many, halving_bytes
 from frozenhead.report.metrics import score_block
 from frozenhead.runs import read_json
 
@@ -75,6 +76,11 @@ class Search:
         """About the seconds that `run` will take."""
         heads = [self.choice.candidates[i] for i in self.open_candidates()]
         rows, labels = self._part("train")
+        if self.halving and (needed := halving_bytes(heads, rows, labels)) > machine_memory() / 2:
+            raise UsageError(
+                f"--halving keeps all {len(heads):,} candidates in memory until it drops the worse half: about "
+                f"{needed / 2**30:,.1f} GiB, more than half of this machine's. Leave it out, or try fewer values."
+            )
         return estimate_seconds(heads, rows, labels, validation=self._part("val"), halving=self.halving, jobs=self.jobs)
 
     def run(self, progress: Advance) -> Found | str:
@@ -146,6 +152,11 @@ class Search:
             return {row["stamp"]: _checked_record(row) for row in content["heads"]}
         except (FrozenheadError, LookupError, TypeError, ValueError):
             return {}
+
+
+def machine_memory() -> int:
+    """Bytes of this machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def validation_scores(one: FittedHead, rows: Any, keeper: Keeper) -> dict[str, Any]:

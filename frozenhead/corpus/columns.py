@@ -7,9 +7,10 @@ import difflib
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, Literal
 
-from frozenhead.corpus.parsing import delimiter_hint
+from frozenhead.corpus.parsing import Bare, delimiter_hint
 from frozenhead.corpus.table import Table, stored_cells
 from frozenhead.errors import DataError
 from frozenhead.texts import Texts
@@ -113,7 +114,42 @@ def column_values(table: Table, column: str, *, what: What) -> Texts:
             f"{table.place(row)}: the {what} in column {column!r} is {first}{more}. "
             f"Expected a {what} in every row: fill in or remove {'these rows' if more else 'this row'}."
         )
+    if what == "label":
+        _refuse_twins(table, column, values)
     return Texts.of(cell for cell in cells if isinstance(cell, str))
+
+
+def _refuse_twins(table: Table, column: str, values: Sequence[Any]) -> None:
+    """Raise `DataError` for labels that only their type tells apart: 1 and "1", true and "true", 1 and 1.0."""
+    kinds = set(map(type, values))
+    if len(kinds) == 1 and Bare not in kinds:
+        return
+    first: dict[str | Decimal, tuple[int, Any]] = {}  # by text and by number, where it came first and as what
+    for row, value in enumerate(values, start=1):
+        for shared in _readings(value):
+            earlier, other = first.setdefault(shared, (row, value))
+            # Two strings that are one number, "1" and "1.0", were told apart on purpose.
+            if type(other) is not type(value) or (str(other) != str(value) and not isinstance(shared, str)):
+                raise DataError(
+                    f"{table.place(row)}: the label {_written(value)} and the label {_written(other)} of "
+                    f"{table.place(earlier)} differ only in their type. "
+                    f"Write the labels of column {column!r} in one way."
+                )
+
+
+def _readings(value: Any) -> list[str | Decimal]:
+    """What a label can be taken for: its text, and the number that it is if it is none of a string."""
+    text = str(_as_text(value))
+    if isinstance(value, str) and not isinstance(value, Bare):
+        return [text]
+    try:
+        return [text, Decimal(text)]
+    except InvalidOperation:  # a truth value
+        return [text]
+
+
+def _written(value: Any) -> str:
+    return str(value) if isinstance(value, Bare) else repr(value)
 
 
 def _as_strings(column: "pa.ChunkedArray") -> "pa.ChunkedArray | None":

@@ -79,6 +79,12 @@ def parse_csv(text: str, *, source: str, delimiter: str) -> Parsed:
             lines.append(line)
 
 
+class Bare(str):
+    """What stood in JSON without quotes, a number or a truth value, as it was written."""
+
+    __slots__ = ()
+
+
 def parse_jsonl(text: str, *, source: str) -> Parsed:
     """Read one JSON object a line. Numbers stay as written, true and false become words, absent and null None.
 
@@ -161,7 +167,7 @@ def _ragged(place: str, fields: list[str], header: list[str]) -> str:
 def _json_object(content: str, place: str) -> dict[str, Any]:
     try:
         value = json.loads(
-            content, parse_int=str, parse_float=str, parse_constant=str, object_pairs_hook=_without_repeats
+            content, parse_int=Bare, parse_float=Bare, parse_constant=Bare, object_pairs_hook=_without_repeats
         )
     except DataError as error:
         raise DataError(f"{place}: {error}. Expected every key once in an object: rename or remove one.") from error
@@ -186,4 +192,4 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _json_cell(value: Any) -> Any:
-    return {True: "true", False: "false"}[value] if isinstance(value, bool) else value
+    return Bare("true" if value else "false") if isinstance(value, bool) else value

@@ -254,6 +254,7 @@ class Head(ClassifierMixin, BaseEstimator, ABC):
         unseen = sorted({repr(label) for label in labels if label not in known})
         if unseen:
             raise ValueError(f"The validation labels {', '.join(unseen[:5])} do not occur in y.")
+        refuse_mixed_types([*labels[:1], *known][:2])  # True is not 1 there either
         return inputs, np.array([known[label] for label in labels], np.int64)
 
 

@@ -5,8 +5,9 @@ Each is the head that its own `fit` would give: a dense one to the bit, one of a
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,10 @@ from sklearn.base import clone
 from frozenhead.heads.base import Head, Validation
 from frozenhead.heads.dense import DenseHead
 from frozenhead.heads.learner import Held, Task
-from frozenhead.heads.many import estimated_seconds, train_heads
+from frozenhead.heads.many import Progress, estimated_seconds, train_heads, unheard
 from frozenhead.heads.options import is_number
 from frozenhead.heads.softmax import SoftmaxHead, softmax_path
 
-Progress = Callable[[int, int], object]
 Rows = Sequence[NDArray[np.int64]]
 
 PATH_GAIN = 4
@@ -89,7 +89,7 @@ def fit_many(
     """
     dense, others = _parted(heads)
     total = sum(_epochs(heads[i]) for i in dense) + len(others)
-    settled, tell = 0, progress or _unheard
+    settled, tell = 0, progress or unheard
     if dense:
         stack = _Stacked(
             [heads[i] for i in dense], X, y, rows=_of(rows, dense), validation=validation, held=_of(held, dense),
@@ -116,7 +116,7 @@ def estimate_seconds(
     halving: bool = False,
     jobs: int = 1,
 ) -> float:
-    """About how long `fit_many` would take, in seconds: some steps of each shape and one other head are timed.
+    """About how long `fit_many` would take, in seconds: some steps of each shape and two other heads are timed.
 
     Patience may make it shorter.
     """
@@ -125,11 +125,20 @@ def estimate_seconds(
     if dense:
         seconds = _Stacked([heads[i] for i in dense], X, y, validation=validation).estimate()
         seconds *= halved_share(len(dense), max(_epochs(heads[i]) for i in dense)) if halving else 1.0
-    for one in _Each([heads[i] for i in others[:1]], X, y, validation=validation).fit(1):
+    # Weak penalties take many times longer than strong ones: both ends of a grid are timed.
+    ends = [heads[i] for i in dict.fromkeys([*others[:1], *others[-1:]])]
+    if timed := [one.seconds for one in _Each(ends, X, y, validation=validation).fit(1)]:
         parts = _Each([heads[i] for i in others], X, y, validation=validation).parts()
         count = sum(1 + (len(part) - 1) / PATH_GAIN for part in parts)
-        seconds += one.seconds * count / min(jobs, len(parts))
+        seconds += sum(timed) / len(timed) * count / min(jobs, len(parts))
     return seconds
+
+
+def halving_bytes(heads: Sequence[Head], X: Any, y: ArrayLike) -> int:
+    """Bytes that dense heads keep while halving lets them wait for each other: 16 for each parameter."""
+    stack = _Stacked([head for head in heads if type(head) is DenseHead], X, y, validation=None)
+    sizes = ((stack.X.shape[1], *task.settings.layers, len(stack.classes)) for task in stack.tasks.values())
+    return sum(16 * (before + 1) * after for layers in sizes for before, after in pairwise(layers))
 
 
 def halved_share(heads: int, epochs: int) -> float:
@@ -156,7 +165,7 @@ class _Stacked:
         held: Rows | None = None,
         views: Sequence[NDArray[Any]] = (),
     ) -> None:
-        self.heads: list[DenseHead] = [clone(head) for head in heads]
+        self.heads: dict[int, DenseHead] = {i: clone(head) for i, head in enumerate(heads)}
         self.tasks: dict[int, Task] = {}
         self.errors: dict[int, str] = {}
         self.held: Held | None = None
@@ -169,7 +178,7 @@ class _Stacked:
             self.errors = dict.fromkeys(range(len(heads)), str(error))
             return
         self.classes = plain.classes_
-        for i, head in enumerate(self.heads):
+        for i, head in self.heads.items():
             head.n_features_in_ = plain.n_features_in_
             try:
                 own, judged = (None if part is None else part[i] for part in (rows, held))
@@ -201,9 +210,9 @@ class _Stacked:
         )  # fmt: skip
         for outcome in outcomes:
             i = places[outcome.index]
-            head = None
-            if outcome.error is None:
-                head = self.heads[i]
+            own = self.heads.pop(i)  # from here on it is the caller's to keep
+            head = own if outcome.error is None else None
+            if head is not None:
                 head.adopt(outcome)
             yield FittedHead(
                 index=i, head=head, seconds=outcome.seconds, error=outcome.error, dropped_after=outcome.dropped_after
@@ -256,6 +265,8 @@ class _Each:
         shared = {name: value for name, value in heads[0].items() if name != "l2"}
         try:
             path = softmax_path(self.X, self.y, [head["l2"] for head in heads], **shared)
+            if self.validation is not None:
+                path[0].checked_validation(*self.validation)
         except ValueError:  # perhaps of one head's l2: by itself each says what is wrong with it
             return [self._one(i) for i in places]
         seconds = (time.perf_counter() - begun) / len(places)
@@ -292,7 +303,3 @@ def _of(rows: Rows | None, places: Sequence[int]) -> Rows | None:
 def _epochs(head: Head) -> int:
     epochs = getattr(head, "epochs", 1)
     return int(epochs) if is_number(epochs) else 1  # a wrong one is told of in training
-
-
-def _unheard(done: int, total: int) -> None:
-    """Progress that nobody wants."""

@@ -28,7 +28,7 @@ class KnnHead(Head):
     weights : {"uniform", "distance"}, default "uniform"
         A vote counts 1, or 1 / distance; where neighbours are at distance 0, these alone vote. Either is multiplied
         by the row's own weight, the class's included.
-    class_weight : "balanced", None, or mapping of label to weight
+    class_weight : "balanced", None, or mapping of label to weight, default "balanced"
 
     Attributes
     ----------

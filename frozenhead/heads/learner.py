@@ -174,11 +174,12 @@ class Learner:
         self.state = None if self.done or self.state is None else self.state.clone()
 
     def outcome(self) -> Outcome:
-        """What is handed out at the end."""
-        self.state = None
+        """What is handed out at the end, once: of a thousand heads nobody holds more than he wants to."""
+        parameters = [] if self.best is None else self.network.unpacked(self.best)
+        self.state = self.best = None
         return Outcome(
             index=self.index,
-            parameters=[] if self.best is None else self.network.unpacked(self.best),
+            parameters=parameters,
             history=self.history,
             best_epoch=self.best_epoch,
             seconds=self.seconds,

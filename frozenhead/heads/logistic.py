@@ -28,7 +28,7 @@ class LogisticHead(Head):
         What the solver computes in. In float32 the vectors are not copied, and two ways to the same optimum, such as
         a row of weight 2 and the row given twice, may differ by 1e-4 of a probability: no `tol` is finer than the
         sums. float64 copies the vectors at twice their size.
-    class_weight : "balanced", None, or mapping of label to weight
+    class_weight : "balanced", None, or mapping of label to weight, default "balanced"
 
     Attributes
     ----------

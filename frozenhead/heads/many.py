@@ -78,7 +78,7 @@ def train_heads(
     if halving and any(learner.held is None for learner in learners):
         raise ValueError("halving compares heads by their validation loss; give validation rows.")
     run = _Run(X, codes, learners, memory, threads)
-    return run.outcomes(halving, progress or _unheard)
+    return run.outcomes(halving, progress or unheard)
 
 
 def estimated_seconds(
@@ -278,7 +278,7 @@ def _check_task(index: int, task: Task, n: int, n_classes: int) -> None:
         raise ValueError(f"Task {index}: rows go from {rows.min()} to {rows.max()}; X has rows 0 to {n - 1}.")
 
 
-def _unheard(done: int, total: int) -> None:
+def unheard(done: int, total: int) -> None:
     """Progress that nobody wants."""
 
 

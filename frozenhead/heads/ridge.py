@@ -21,7 +21,7 @@ class RidgeHead(MarginHead):
     ----------
     alpha : float, default 1.0
         Penalty on the weights, against a sum over rows.
-    class_weight : "balanced", None, or mapping of label to weight
+    class_weight : "balanced", None, or mapping of label to weight, default "balanced"
 
     Attributes
     ----------

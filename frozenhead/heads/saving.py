@@ -40,16 +40,23 @@ def save_head(head: Head, folder: Path, *, facts: dict[str, Any] | None = None) 
 
     Raises
     ------
+    ValueError
+        Labels that JSON has no value for, such as dates.
     StorageError
         The folder cannot be written.
     """
     name = next(name for name, kind in HEADS.items() if type(head) is kind)
     arrays = {k: np.ascontiguousarray(v) for k, v in head.arrays().items()}
     weights = bytes(save(arrays))
+    labels = head.classes_.tolist()
+    if strange := [label for label in labels if not isinstance(label, str | bool | int | float)]:
+        raise ValueError(
+            f"labels are saved as text, numbers or truth values, not as {strange[0]!r}; fit on their names."
+        )
     own = {
         "format": HEAD_FORMAT,
         "head": name,
-        "classes": head.classes_.tolist(),
+        "classes": labels,
         "params": plain_params(head),
         "class_weights": head.class_weights_.tolist(),
         "best_epoch": head.best_epoch_,

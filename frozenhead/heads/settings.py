@@ -29,40 +29,41 @@ class TrainingSettings:
 
     Parameters
     ----------
-    hidden : int or sequence of int
-        Units of each hidden layer, the first one first; an int is one layer, `()` none: softmax regression.
+    hidden : int or sequence of int, default (512,)
+        Units of each hidden layer, the first one first, at most 65,536; an int is one layer, `()` none: softmax
+        regression.
         Held as a tuple.
-    activation : "relu", "gelu" or "tanh"
+    activation : "relu", "gelu" or "tanh", default "relu"
         Of the hidden units; gelu is x Phi(x), not its approximation.
-    dropout : float in [0, 1)
+    dropout : float in [0, 1), default 0.1
         Share of the units of each hidden layer set to 0 in training, to the nearest 1/65536.
-    lr : float
+    lr : float, default 1e-3
         Learning rate, the highest of the schedule.
-    beta1, beta2, eps : float
+    beta1, beta2, eps : float, default 0.9, 0.999, 1e-6
         AdamW's averages and the term that keeps its denominator from 0.
-    weight_decay : float
+    weight_decay : float, default 0
         Decoupled decay of the weight matrices and biases per step, times lr.
-    epochs : int
+    epochs : int, default 10
         Passes over the rows.
-    batch_size : int
+    batch_size : int, default 32
         Rows per step.
-    clip_norm : float
+    clip_norm : float, default 1
         Longest gradient, all parameters together; longer ones are scaled to it.
-    schedule : "constant", "linear" or "cosine"
+    schedule : "constant", "linear" or "cosine", default "constant"
         What lr does over all steps of all epochs after the warm-up: stays, or falls to 0 in a line or half a cosine.
         The first step after the warm-up has lr, and the one that would follow the last has 0.
-    warmup : float in [0, 1)
+    warmup : float in [0, 1), default 0
         Share of all steps in which lr first rises in a line.
-    patience : int
+    patience : int, default 0
         Epochs in a row without a lower validation loss after which training stops; 0 is never. Without validation
         rows nothing stops.
-    loss : "cross_entropy" or "focal"
+    loss : "cross_entropy" or "focal", default "cross_entropy"
         See `losses`.
-    focal_gamma : float
+    focal_gamma : float, default 2
         Of the focal loss: the larger, the less a row counts that is already right. 0 is the cross-entropy.
-    label_smoothing : float in [0, 1)
+    label_smoothing : float in [0, 1), default 0
         Share of each row's target that is spread over all classes.
-    seed : int
+    seed : int, default 0
         Decides the initial weights, the order of rows and the dropout masks.
     """
 
@@ -124,9 +125,15 @@ def _is_whole(value: object) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
+MOST_UNITS = 2**16
+"""Of a hidden layer: with 768 inputs it has 50 million weights, of which training holds four copies."""
+
+
 def _layers(hidden: object) -> tuple[int, ...]:
     units = (hidden,) if _is_whole(hidden) else hidden
     right = isinstance(units, list | tuple) and all(_is_whole(n) and n >= 1 for n in units)
     if not right or not isinstance(units, list | tuple):
         raise ValueError(f"hidden must be a whole number of at least 1, or a list of them, got {hidden!r}.")
+    if max(units, default=0) > MOST_UNITS:
+        raise ValueError(f"hidden must be at most {MOST_UNITS:,} units a layer, got {hidden!r}.")
     return tuple(int(n) for n in units)

@@ -1,4 +1,9 @@
-"""The sanity floor: the dense head on permuted labels. What it scores above chance, the evaluation leaks."""
+"""The sanity floor: the dense head on permuted labels, averaged over seeds at chance unless the evaluation leaks.
+
+One permutation alone proves little: along the strongest direction of the vectors it may agree with the true labels by
+accident. On 700 texts of two classes eight seeds ranged from 0.28 to 0.89 in balanced accuracy, on 5,572 from 0.47 to
+0.67.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +15,7 @@ class ShuffledHead(DenseHead):
     """A dense head that learns each row with the label of another, drawn by `random_state`.
 
     Validation labels are permuted as well, so that not even the choice of the epoch sees a true pair. Class weights
-    follow the labels, sample weights stay with the rows. Parameters and attributes are those of `DenseHead`.
+    follow the labels, sample weights stay with the rows. Parameters, defaults and attributes are those of `DenseHead`.
     """
 
     def _fit(

@@ -19,6 +19,7 @@ from sklearn.exceptions import ConvergenceWarning
 from frozenhead.heads.base import Head, softmax
 from frozenhead.heads.blocks import block_map
 from frozenhead.heads.objective import Objective
+from frozenhead.heads.options import check_positive, check_whole, is_number
 from frozenhead.heads.search import LEARNED, Solution, search_path
 from frozenhead.heads.weighting import ClassWeight
 
@@ -37,14 +38,14 @@ class SoftmaxHead(Head):
 
     Parameters
     ----------
-    l2 : float
+    l2 : float, default 1e-4
         Penalty on the weights, not on the intercepts; per unit of weighted mean loss.
-    max_iter : int
+    max_iter : int, default 1000
         Most iterations; each costs two products with X.
-    tol : float
+    tol : float, default 1e-7
         Stop when the objective is above its minimum by at most this part of itself, as its curvature has it: the
         estimate is within a factor of about 3. It does not depend on the scale of the vectors.
-    class_weight : "balanced", None, or mapping of label to weight
+    class_weight : "balanced", None, or mapping of label to weight, default "balanced"
 
     Attributes
     ----------
@@ -86,11 +87,10 @@ class SoftmaxHead(Head):
     ) -> list[Solution]:
         """A solution for each l2."""
         for l2 in l2s:
-            if not (l2 >= 0 and self.max_iter >= 1 and self.tol > 0):
-                raise ValueError(
-                    f"l2 must not be negative, max_iter at least 1 and tol above 0, "
-                    f"got {l2!r}, {self.max_iter!r}, {self.tol!r}."
-                )
+            if not (is_number(l2) and l2 >= 0):
+                raise ValueError(f"l2 must be at least 0 and finite, got {l2!r}.")
+        check_whole("max_iter", self.max_iter)
+        check_positive("tol", self.tol)
         small, classes = X.size <= SMALL, len(self.classes_)
         # What is not finite, of vectors too large for float32, ends the search; its excess then says so.
         with block_map(X.shape, classes if classes > 2 else 1) as blocks, np.errstate(all="ignore"):

@@ -24,7 +24,7 @@ class SvmHead(MarginHead):
         Most Newton steps.
     tol : float, default 1e-4
         Stop when the gradient has fallen to this share of its start.
-    class_weight : "balanced", None, or mapping of label to weight
+    class_weight : "balanced", None, or mapping of label to weight, default "balanced"
         Weighs a row in every class's machine; scikit-learn's own weighs it only in that of its class.
 
     Attributes

@@ -30,7 +30,7 @@ class TfidfHead(Head):
         Most L-BFGS iterations.
     tol : float, default 1e-4
         Stop when no component of the gradient is larger.
-    class_weight : "balanced", None, or mapping of label to weight
+    class_weight : "balanced", None, or mapping of label to weight, default "balanced"
 
     Attributes
     ----------

@@ -70,6 +70,7 @@ def test_every_option_takes_its_own_default_as_text(name: str) -> None:
         ({"grids": ("lr=1,2", "lr=3,4")}, "given twice"),
         ({"grids": ("lr=1,2",), "sets": ("lr=3",)}, r"dense\.lr is given by --set and by --grid"),
         ({"grids": ("ridge.alpha=1,2",)}, "none of the heads to train"),
+        ({"grids": ("epochs=1,2",), "seeds": 10_001}, "20,002 candidates of dense, expected at most 20,000"),
     ],
 )
 def test_a_wrong_grid_is_refused_before_anything_is_trained(given: dict[str, Any], match: str) -> None:

@@ -297,3 +297,13 @@ def test_a_search_without_validation_rows_is_bad_data(run: Path) -> None:
     for given in ({"grids": GRID}, {"curve": True}, {"threshold": "f1"}):
         with pytest.raises(DataError, match="validation rows"):
             fit_small(run, **given)
+
+
+def test_halving_that_memory_cannot_hold_is_refused(
+    run: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "machine_memory", lambda: 1000)
+    with pytest.raises(UsageError, match="--halving keeps all 4 candidates in memory"):
+        fit_small(run, grids=GRID, halving=True)
+    assert trained.take() == []
+    fit_small(run, grids=GRID)

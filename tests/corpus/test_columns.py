@@ -158,3 +158,20 @@ def test_strings_of_parquet_are_read_however_they_are_stored(write: WriteBytes, 
     column = texts.dictionary_encode() if stored == "dictionary" else texts.cast(getattr(pa, stored)())
     table = read_table(write("a.parquet", parquet_bytes({"text": column})))
     assert list(column_values(table, "text", what="text")) == texts.to_pylist()
+
+
+@pytest.mark.parametrize("twins", ['1, "1"', 'true, "true"', "1, 1.0", '"0", 0'])
+def test_labels_that_only_their_type_tells_apart_are_refused(tmp_path: Path, twins: str) -> None:
+    first, second = twins.split(", ")
+    path = tmp_path / "rows.jsonl"
+    path.write_text(f'{{"text": "a", "label": {first}}}\n{{"text": "b", "label": {second}}}\n')
+    with pytest.raises(DataError, match="differ only in their type"):
+        column_values(read_table(path), "label", what="label")
+
+
+def test_labels_of_several_types_that_no_other_resembles_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "a", "label": 1}\n{"text": "b", "label": "other"}\n{"text": "c", "label": 1.5}\n')
+    assert list(column_values(read_table(path), "label", what="label")) == ["1", "other", "1.5"]
+    path.write_text('{"text": "a", "label": "1"}\n{"text": "b", "label": "1.0"}\n')
+    assert list(column_values(read_table(path), "label", what="label")) == ["1", "1.0"]

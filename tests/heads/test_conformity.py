@@ -53,6 +53,8 @@ def expected_failures(head: Any) -> dict[str, str]:
         return {
             EQUIVALENCE: "a row given twice falls into two batches and two dropout masks, a row of weight 2 into one"
         }
+    if isinstance(head, DenseHead) or (isinstance(head, LogisticHead) and head.precision == "float32"):
+        return {EQUIVALENCE: "float32 sums depend on their order: 1e-7 relative is what the check allows"}
     if isinstance(head, KnnHead):
         return {EQUIVALENCE: "k counts rows: a row given twice takes two of the k places, a row of weight 2 one"}
     return {}
@@ -61,8 +63,10 @@ def expected_failures(head: Any) -> dict[str, str]:
 @parametrize_with_checks(  # type: ignore[untyped-decorator]
     [
         DenseHead(hidden=32, lr=3e-2, epochs=10),
+        DenseHead(hidden=32, lr=3e-2, dropout=0.0, batch_size=128),  # all rows of a check in one batch
         SoftmaxHead(),
-        LogisticHead(precision="float64"),  # in float32 two ways to one optimum differ by more than the check allows
+        LogisticHead(),
+        LogisticHead(precision="float64"),
         SvmHead(tol=1e-12),  # as scikit-learn checks its LinearSVC
         RidgeHead(),
         CentroidHead(),

@@ -11,7 +11,6 @@ import torch
 from sklearn.base import clone
 
 from frozenhead.heads import DenseHead, load_head, save_head
-from frozenhead.heads.threads import one_thread
 from tests.heads.conftest import MakeRows
 
 # Probabilities from float32 scores near 1, against the same network in float64.
@@ -207,18 +206,9 @@ def test_the_number_of_threads_changes_no_bit_and_comes_back(make_rows: MakeRows
             torch.set_num_threads(threads)
             heads.append(dense().fit(X, y))
             assert torch.get_num_threads() == threads
-            with one_thread():
-                assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
     assert same_weights(*heads)
-
-
-def test_the_number_of_threads_comes_back_after_an_error() -> None:
-    before = torch.get_num_threads()
-    with pytest.raises(KeyError), one_thread():
-        raise KeyError
-    assert torch.get_num_threads() == before
 
 
 @pytest.mark.parametrize("validated", [True, False])

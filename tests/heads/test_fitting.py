@@ -1,14 +1,26 @@
 """Heads fitted together are the heads fitted alone, and one that fails stops no other."""
 
+import gc
+import weakref
 from typing import Any
 
 import numpy as np
 import pytest
 from sklearn.exceptions import ConvergenceWarning
 
-from frozenhead.heads import HEADS, DenseHead, FittedHead, Head, SoftmaxHead, estimate_seconds, fit_many, softmax_path
+from frozenhead.heads import (
+    HEADS,
+    DenseHead,
+    FittedHead,
+    Head,
+    RidgeHead,
+    SoftmaxHead,
+    estimate_seconds,
+    fit_many,
+    softmax_path,
+)
 from frozenhead.heads import fitting as module
-from frozenhead.heads.fitting import halved_share
+from frozenhead.heads.fitting import halved_share, halving_bytes
 from tests.heads.conftest import MakeRows, Rows, inputs_for, quick_head
 
 # A path stops at `tol` = 1e-7 of the objective, as a head alone does: their minima agree to the sum of both.
@@ -189,3 +201,38 @@ def test_a_head_of_a_path_that_has_no_optimum_warns_as_it_does_alone(make_rows: 
     X, y = np.array([[0.0], [1.0]], np.float32), np.array([0, 1])
     with pytest.warns(ConvergenceWarning, match="told apart"):
         fitted([SoftmaxHead(l2=0.0), SoftmaxHead(l2=1.0)], X, y)
+
+
+def test_a_head_that_was_handed_out_is_the_callers_alone(rows: Rows, held: Rows) -> None:
+    """A search of ten thousand heads keeps none of them."""
+    heads: list[Head] = [DenseHead(hidden=3, epochs=2, random_state=i) for i in range(4)]
+    handed, engine = [], fit_many(heads, *rows, validation=held)
+    for one in engine:
+        assert isinstance(one.head, DenseHead)
+        handed.append((weakref.ref(one.head), weakref.ref(one.head.coefs_[0])))
+        del one
+        gc.collect()
+        # The engine still holds the one that it hands out.
+        assert [ref() for refs in handed[:-1] for ref in refs] == [None] * 2 * (len(handed) - 1)
+    assert len(handed) == 4
+
+
+def test_what_halving_keeps_is_counted_by_parameter(rows: Rows) -> None:
+    D, K = rows[0].shape[1], 3
+    heads: list[Head] = [DenseHead(hidden=7), DenseHead(hidden=(5, 4)), quick_head("ridge")]
+    parameters = (D + 1) * 7 + 8 * K + (D + 1) * 5 + 6 * 4 + 5 * K
+    assert halving_bytes(heads, *rows) == 16 * parameters
+
+
+def test_a_path_refuses_unknown_validation_labels_as_a_head_alone_does(rows: Rows) -> None:
+    X, y = rows
+    for one in fitted([SoftmaxHead(l2=0.1), SoftmaxHead(l2=1.0)], X, y, validation=(X, y + 1)):
+        assert one.head is None
+        assert "do not occur in y" in str(one.error)
+
+
+def test_both_ends_of_a_grid_are_timed(rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+    fits: list[float] = []
+    monkeypatch.setattr(RidgeHead, "_fit", lambda self, *args: fits.append(self.alpha))
+    estimate_seconds([RidgeHead(alpha=a) for a in (1.0, 2.0, 3.0)], *rows)
+    assert fits == [1.0, 3.0]

@@ -1,5 +1,7 @@
 """What every head owes, whichever it is: labels, weights, names, memory, and rows it cannot take."""
 
+import ast
+import re
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -212,3 +214,22 @@ def test_float32_rows_are_not_copied_to_predict(name: str, large: Any) -> None:
 @pytest.mark.parametrize("name", [name for name in LARGE if name != "softmax"])
 def test_float32_rows_are_not_copied_to_learn(name: str, large: Any) -> None:
     assert peak(LARGE[name].fit, *large) < large[0].nbytes
+
+
+@pytest.mark.parametrize("name", [name for name in HEADS if name not in ("majority", "shuffled")])
+def test_every_option_stands_in_the_docstring_with_its_default(name: str) -> None:
+    described = re.findall(r"^    ([\w, ]+) : (.+)$", (HEADS[name].__doc__ or "").split("Attributes")[0], re.M)
+    defaults: dict[str, Any] = {}
+    for names, kind in described:
+        values = kind.split("default ")[1]
+        several = "," in names  # eps, beta1, beta2 : float, default 1e-6, 0.9, 0.999
+        for option, value in zip(names.split(", "), values.split(", ") if several else [values], strict=True):
+            defaults[option] = ast.literal_eval(value)
+    assert defaults == HEADS[name]().get_params()
+
+
+@pytest.mark.parametrize(("trained", "validated"), [([0, 1], [False, True]), ([False, True], [0, 1])])
+def test_validation_labels_are_of_the_type_that_was_fitted(trained: list[Any], validated: list[Any]) -> None:
+    X = np.array([[0.0], [1.0]], np.float32)
+    with pytest.raises(ValueError, match="several types"):
+        quick_head("dense").fit(X, trained, validation=(X, validated))

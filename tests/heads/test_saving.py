@@ -293,3 +293,13 @@ def test_arrays_of_another_shape_or_that_are_not_finite_are_refused(
         rewrite(tmp_path, weights_sha256=hashlib.sha256(weights).hexdigest())
         with pytest.raises(RunDamaged, match=r"weights.safetensors cannot be used .* Run `frozenhead fit` again"):
             load_head(tmp_path)
+
+
+def test_labels_that_json_has_no_value_for_are_refused_before_anything_is_written(
+    make_rows: MakeRows, tmp_path: Path
+) -> None:
+    X, y = make_rows(20)
+    days = np.array(["2020-01-01", "2021-01-01"], "datetime64[D]")[y]
+    with pytest.raises(ValueError, match="fit on their names"):
+        save_head(quick_head("ridge").fit(X, days), tmp_path)
+    assert list(tmp_path.iterdir()) == []

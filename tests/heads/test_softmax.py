@@ -287,14 +287,20 @@ def test_a_path_that_stops_early_warns_for_its_heads(make_rows: MakeRows) -> Non
 
 def test_a_path_refuses_what_a_head_refuses(make_rows: MakeRows) -> None:
     X, y = make_rows(9)
-    with pytest.raises(ValueError, match="l2 must not be negative"):
+    with pytest.raises(ValueError, match="l2 must be at least 0"):
         softmax_path(X, y, [1.0, -1.0])
     with pytest.raises(ValueError, match="one class"):
         softmax_path(X, y * 0, [1.0])
     assert softmax_path(X, y, []) == []
 
 
-@pytest.mark.parametrize(("name", "value"), [("l2", -1.0), ("max_iter", 0), ("tol", 0.0), ("l2", np.nan)])
-def test_a_wrong_option_is_refused_by_name(make_rows: MakeRows, name: str, value: float) -> None:
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("l2", -1.0), ("l2", np.nan), ("l2", np.inf), ("l2", "abc"), ("l2", None), ("l2", True), ("max_iter", 0),
+        ("max_iter", 2.5), ("tol", 0.0), ("tol", np.inf), ("tol", "1"),
+    ],
+)  # fmt: skip
+def test_a_wrong_option_is_refused_by_name(make_rows: MakeRows, name: str, value: object) -> None:
     with pytest.raises(ValueError, match=name):
         SoftmaxHead(**{name: value}).fit(*make_rows(9))  # type: ignore[arg-type]
