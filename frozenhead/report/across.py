@@ -138,11 +138,11 @@ class _Bench:
             (other, strange, self.runs[number], self.runs[0]),
         ):
             if (places < 0).any():
-                row = rows.iloc[int((places < 0).argmax())]
+                row, what = rows.iloc[int((places < 0).argmax())], f"{_SPLIT_NAMES[split]} rows"
                 raise DataError(
-                    f"Row {row['row']} of {one.name} ({shown(row['text'])}, labelled {shown(row['label'])}) is not among the "
-                    f"{_SPLIT_NAMES[split]} rows of {two.name}.\nOnly runs of the same {_SPLIT_NAMES[split]} rows can be "
-                    "compared: embed one file with --test, or the same data with the same --split and --seed."
+                    f"Row {row['row']} of {one.name} ({shown(row['text'])}, labelled {shown(row['label'])}) is not among "
+                    f"the {what} of {two.name}.\nOnly runs of the same {what} can be compared: embed one file with "
+                    "--test, or the same data with the same --split and --seed."
                 )
         return order
 
@@ -184,8 +184,8 @@ def _check(runs: Sequence[RunEvidence]) -> tuple[str, list[str]]:
             )
         if judged_split(run.corpus) != split or not (run.corpus["split"] == split).any():
             raise DataError(
-                f"{run.name} has no {_SPLIT_NAMES[split]} rows as {first.name} has, or none at all.\nOnly runs of the same "
-                "test rows can be compared: embed with --split or --test."
+                f"{first.name} is judged on its {_SPLIT_NAMES[split]} rows and {run.name} is not, or has none.\n"
+                "Only runs of the same test rows can be compared: embed with --split or --test."
             )
     return split, classes
 
