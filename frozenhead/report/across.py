@@ -140,8 +140,8 @@ class _Bench:
             if (places < 0).any():
                 row, what = rows.iloc[int((places < 0).argmax())], f"{_SPLIT_NAMES[split]} rows"
                 raise DataError(
-                    f"Row {row['row']} of {one.name} ({shown(row['text'])}, labelled {shown(row['label'])}) is not among "
-                    f"the {what} of {two.name}.\nOnly runs of the same {what} can be compared: embed one file with "
+                    f"Row {row['row']} of {one.name} ({shown(row['text'])}, labelled {shown(row['label'])}) is not "
+                    f"among the {what} of {two.name}.\nOnly runs of the same {what} can be compared: embed one file with "
                     "--test, or the same data with the same --split and --seed."
                 )
         return order

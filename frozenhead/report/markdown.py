@@ -72,7 +72,7 @@ def render_markdown(template: str, **values: Any) -> str:
     )
     environment.filters.update(
         score=score, percent=percent, count=count, interval=interval, signed=signed, fate=fate, longer=longer,
-        longer_share=longer_share, probability=probability, names=names,
+        longer_share=longer_share, probability=probability, names=names, sentence=sentence,
     )  # fmt: skip
     environment.tests.update(in_windows=in_windows)
     source = resources.files("frozenhead.report").joinpath(f"templates/{template}").read_text(encoding="utf-8")
@@ -92,6 +92,11 @@ def signed(value: float | None) -> str:
 def probability(value: float) -> str:
     """A p-value with no more digits than matter."""
     return "< 0.0001" if value < 1e-4 else f"{value:.4f}"
+
+
+def sentence(text: str) -> str:
+    """The text with one full stop."""
+    return f"{text.rstrip('.')}."
 
 
 def names(values: Sequence[str]) -> str:
