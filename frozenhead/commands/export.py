@@ -31,7 +31,9 @@ from frozenhead.heads.saving import DESCRIPTION, WEIGHTS, write_description
 from frozenhead.labels import shown
 from frozenhead.pipeline import describe_head, head_space
 from frozenhead.report import HeadEvidence, gather
-from frozenhead.report.intervals import score_intervals
+from frozenhead.report.intervals import interval_block
+from frozenhead.report.metrics import positions
+from frozenhead.report.resampling import draw_scores
 from frozenhead.runs import Run, StoredHead
 
 ENCODER_FORMAT = 1
@@ -195,12 +197,14 @@ def _pack(run: Run, stored: StoredHead) -> _Shipment:
 
 
 def _intervals(head: HeadEvidence, evidence: Mapping[str, Any]) -> dict[str, Any]:
-    classes, split = evidence["dataset"]["classes"], evidence["dataset"]["judged_split"]
+    dataset = evidence["dataset"]
+    classes, split = dataset["classes"], dataset["judged_split"]
     rows = head.predictions[head.predictions["split"] == split]
     probabilities = rows[[f"prob_{name}" for name in classes]].to_numpy(np.float64)  # (n, K)
-    found = score_intervals(rows["label"].to_numpy(object), probabilities, classes)
-    assert found is not None  # noqa: S101 (`gather` raises where no row is judged)
-    return found
+    true, predicted = (positions(rows[column], classes) for column in ("label", "predicted"))
+    weights = np.array([dataset["class_weights"][name] for name in classes])  # (K,)
+    draws = draw_scores(true, [(probabilities, predicted)], len(classes), weights)
+    return interval_block(evidence["heads"][0][split], draws, 0, classes)
 
 
 def _encoder(description: Mapping[str, Any]) -> dict[str, Any]:

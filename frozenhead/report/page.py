@@ -100,10 +100,5 @@ def _first(
 
 def _confusions(block: Mapping[str, Any], classes: Sequence[str]) -> list[tuple[str, str, int]]:
     """The most frequent mistakes as (true, predicted, rows)."""
-    mistakes = [
-        (classes[row], classes[column], rows)
-        for row, counts in enumerate(block["confusion"])
-        for column, rows in enumerate(counts)
-        if rows and row != column
-    ]
+    mistakes = [(classes[row], classes[column], rows) for row, column, rows in block["confusion"] if row != column]
     return sorted(mistakes, key=lambda mistake: -mistake[2])[:MOST_CONFUSIONS]
