@@ -55,7 +55,7 @@ def render_card(
     evidence : mapping
         What `gather` returned for this head alone.
     intervals : mapping
-        What `score_intervals` returned for its judged rows.
+        What `interval_block` returned for its judged rows.
     description : mapping
         `head.json`.
     encoder : mapping, optional

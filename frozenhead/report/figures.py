@@ -1,7 +1,7 @@
 """The report's figures, each a pure function from numbers to one inline SVG string.
 
-Imports svg, truncation and labels. No pyplot: nothing global is drawn on. Colours are Okabe and Ito's (2008), which
-people with colour-blind eyes tell apart.
+Imports metrics (confusion tables), svg, truncation and labels. No pyplot: nothing global is drawn on. Colours are
+Okabe and Ito's (2008), which people with colour-blind eyes tell apart.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,6 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from frozenhead.labels import shown
+from frozenhead.report.metrics import confusion_matrix
 from frozenhead.report.svg import INK, house_style, to_svg
 from frozenhead.report.truncation import fate, longer_share
 
@@ -48,8 +49,8 @@ def draw(evidence: Mapping[str, Any]) -> Figures:
     confusion, curves = [], []
     for number, entry in enumerate(evidence["heads"]):
         title = f"{entry['head']} on {entry['feature']}"
-        block = entry[split]
-        confusion.append(confusion_figure(block["confusion"], classes, name=f"confusion{number}", title=title))
+        table = confusion_matrix(entry[split], len(classes)).tolist()
+        confusion.append(confusion_figure(table, classes, name=f"confusion{number}", title=title))
         curve = None
         if entry["history"]:
             curve = curves_figure(entry["history"], entry["best_epoch"], name=f"curves{number}", title=title)

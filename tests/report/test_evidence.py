@@ -11,6 +11,7 @@ import pytest
 
 from frozenhead.errors import DataError, HeadNotFound, RunDamaged
 from frozenhead.report import HeadEvidence, gather, score_block
+from frozenhead.report.metrics import confusion_matrix
 from tests.report.examples import RUN, make_corpus, make_feature, make_head, random_corpus
 
 AB = ["a", "b"]
@@ -146,7 +147,7 @@ def test_a_thresholded_head_is_scored_by_what_it_predicted(corpus: pd.DataFrame,
         confusion = [
             [int(((rows["label"] == t).to_numpy() & (predicted == p).to_numpy()).sum()) for p in AB] for t in AB
         ]
-        assert entry[split]["confusion"] == confusion
+        assert confusion_matrix(entry[split], len(AB)).tolist() == confusion
     assert entry["threshold"]["value"] == value
 
 
