@@ -1,7 +1,7 @@
 """Where a head is wrong: the rows, what stands near them in the training split, and how many heads err with it.
 
-Imports of this room metrics, neighbours and texts. Letters: N rows of the corpus, n judged ones, K classes, D numbers of
-a vector.
+Imports of this room metrics, neighbours and texts. Letters: N rows of the corpus, n judged ones, K classes, D numbers
+of a vector.
 """
 
 from collections.abc import Sequence
