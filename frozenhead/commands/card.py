@@ -40,7 +40,6 @@ POOLINGS = {
 
 def render_card(
     evidence: Mapping[str, Any],
-    intervals: Mapping[str, Any],
     *,
     description: Mapping[str, Any],
     encoder: Mapping[str, Any] | None,
@@ -54,8 +53,6 @@ def render_card(
     ----------
     evidence : mapping
         What `gather` returned for this head alone.
-    intervals : mapping
-        What `interval_block` returned for its judged rows.
     description : mapping
         `head.json`.
     encoder : mapping, optional
@@ -86,7 +83,7 @@ def render_card(
         split={"test": "test", "val": "validation"}[split],
         clean=entry["test_without_leaks"] if split == "test" and dataset["leakage"]["test_rows_in_train"] else None,
         scores=_SCORES,
-        intervals=intervals,
+        intervals=entry[split]["intervals"],
         description=description,
         temperature=None if description["temperature"] == 1 else description["temperature"],
         threshold=description["threshold"],

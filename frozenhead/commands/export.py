@@ -103,7 +103,7 @@ def export(options: ExportOptions, voice: Voice | None = None) -> dict[str, Any]
         "head": stored.head,
         "split": split,
         "scores": shipment.evidence["heads"][0][split],
-        "intervals": shipment.intervals,
+        "intervals": shipment.evidence["heads"][0][split]["intervals"],
         "encoder_licence": encoder["licence"] if encoder else None,
         "local_encoder": encoder is not None and encoder["model"] is None,
     }
@@ -117,7 +117,6 @@ class _Shipment:
     description: dict[str, Any]
     encoder: dict[str, Any] | None
     evidence: dict[str, Any]
-    intervals: dict[str, Any]
     commands: list[str]
     heads_compared: int
 
@@ -183,7 +182,6 @@ def _pack(run: Run, stored: StoredHead) -> _Shipment:
         description=description,
         encoder=_encoder(description) if description["takes"] == "vectors" else None,
         evidence=evidence,
-        intervals=evidence["heads"][0][evidence["dataset"]["judged_split"]]["intervals"],
         # a head that reads texts needs a run too, of whatever encoder
         commands=[embed_command(run.info, record or next(iter(features.values()), None)), fit_command(description)],
         heads_compared=len(run.heads()),
@@ -228,7 +226,6 @@ def _write(shipment: _Shipment, folder: Path) -> dict[str, str]:
     files = {p.name: _sha256(p) for p in sorted(folder.iterdir())}
     card = render_card(
         shipment.evidence,
-        shipment.intervals,
         description=description,
         encoder=encoder,
         commands=shipment.commands,

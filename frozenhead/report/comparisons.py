@@ -38,7 +38,7 @@ def compare(
     right : bool array (H, n)
         Whether a head has a row right.
     names : sequence of mapping, length H
-        `feature` and `head`.
+        `feature` and `head`, and of several runs `run`.
     scores : sequence of mapping, length H
         Score blocks of the same rows.
     best : int
@@ -54,7 +54,7 @@ def compare(
     -------
     dict or None
         `split`, `rows`, `level`, `draws`, `seed`, `correction` ("holm"), `tests` (m) and `pairs`: `a` and `b`
-        ({feature, head}), `against` ("best" or "baseline": what b is), `accuracy` and `macro_f1` (`a`, `b`,
+        (their names), `against` ("best" or "baseline": what b is), `accuracy` and `macro_f1` (`a`, `b`,
         `difference` a - b, `interval` by paired bootstrap, for this pair alone), `only_a_right`, `only_b_right` (rows),
         `p_value`, `p_adjusted`, `verdict` ("better", "worse" or "no difference", of a's accuracy) and `sentence`.
         The best against the baseline stands once, under "baseline". None with fewer than two heads.
@@ -77,8 +77,8 @@ def compare(
     rows = []
     for (a, b, against), (only_a, only_b), p, adjusted in zip(pairs, only, p_values, holm(p_values), strict=True):
         row = {
-            "a": {key: names[a][key] for key in ("feature", "head")},
-            "b": {key: names[b][key] for key in ("feature", "head")},
+            "a": dict(names[a]),
+            "b": dict(names[b]),
             "against": against,
             **{name: _difference(name, (a, b), draws, scores, level) for name in ("accuracy", "macro_f1")},
             "only_a_right": only_a,
@@ -166,7 +166,8 @@ def _sentence(row: Mapping[str, Any], rows: int, tests: int, level: float) -> st
 
 
 def _title(name: Mapping[str, str]) -> str:
-    return name["head"] if name["feature"] == "text" else f"{name['head']} on {name['feature']}"
+    title = name["head"] if name["feature"] == "text" else f"{name['head']} on {name['feature']}"
+    return f"{title} of {name['run']}" if "run" in name else title
 
 
 def _count(rows: int) -> str:

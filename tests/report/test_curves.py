@@ -1,7 +1,6 @@
 """Lines are scikit-learn's, thinned unseen; areas are exact; scaling is undone as it was done."""
 
 import tracemalloc
-from typing import Any
 
 import numpy as np
 import pytest
