@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib import resources
 from typing import Any
 
@@ -42,6 +43,23 @@ def render(evidence: Mapping[str, Any], figures: Figures) -> str:
     str
         One HTML document, to be written as UTF-8. Every string of the evidence is escaped.
     """
+    style, script = _source("page.css"), _source("page.js")
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            view(evidence, figures),
+            policy=content_policy(style, script),
+            style=style,
+            script=script,
+            browser_data=json_island(browser_rows(evidence)),
+        )
+    )
+
+
+@cache
+def _environment() -> Environment:
+    """The templates' surroundings, made once: to compile the templates takes longer than to fill them."""
     environment = Environment(
         loader=PackageLoader("frozenhead.report"),
         autoescape=True,
@@ -53,14 +71,7 @@ def render(evidence: Mapping[str, Any], figures: Figures) -> str:
     environment.filters.update(span=span, signed=signed, signed_span=signed_span, p_value=p_value)
     environment.filters.update(fate=fate, longer=longer, longer_share=longer_share)
     environment.tests.update(in_windows=in_windows)
-    style, script = _source("page.css"), _source("page.js")
-    return environment.get_template("report.html.j2").render(
-        view(evidence, figures),
-        policy=content_policy(style, script),
-        style=style,
-        script=script,
-        browser_data=json_island(browser_rows(evidence)),
-    )
+    return environment
 
 
 def content_policy(style: str, script: str) -> str:

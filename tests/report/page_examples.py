@@ -5,6 +5,7 @@ The numbers need not be right, only complete and told apart: the page scores not
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from frozenhead.report import Figures
 from frozenhead.report.svg import house_style, to_svg
+from tests.report.examples import HOSTILE
 
 SCORES = (
     "accuracy",
@@ -128,6 +130,7 @@ def mistake_rows(count: int) -> list[Json]:
     ]
 
 
+@cache
 def _drawing(name: str) -> str:
     with house_style():
         figure = Figure(figsize=(4.4, 2.7), layout="constrained")
@@ -418,3 +421,16 @@ def _map(rng: np.random.Generator, classes: Sequence[str], feature: str) -> Json
         "split": ["test"] * 30,
         "wrong": [i % 2 for i in range(30)],
     }
+
+
+def hostile_page_evidence() -> Json:
+    """Evidence in which every string that comes from outside is out to do harm."""
+    bad = HOSTILE[0]
+    evidence = make_evidence(
+        HOSTILE, heads=(bad, "dense", "tfidf", "majority"), rows=400, texts=HOSTILE, name=HOSTILE[4], source=HOSTILE[5]
+    )
+    evidence["run"] = {"command": bad, "created": bad, "versions": {bad: bad}, "options": {bad: [bad]}}
+    evidence["dataset"].update(split_rule=bad)
+    evidence["dataset"]["sources"] = [{"path": f"{bad}\udcff", "sha256": bad, "role": bad, "rows": 1}]
+    evidence["advice"] = {"baselines": bad, "group": bad}
+    return evidence

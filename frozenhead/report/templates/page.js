@@ -80,6 +80,7 @@ const neighbourList = (data, neighbours) => {
 
 const card = (data, row) => {
   const item = make("li");
+  item.dataset.row = row.row;
   const text = make("p", "", "text");
   text.append(make("bdi", row.text));
   const meta = make("p", "", "meta");
