@@ -1,6 +1,6 @@
 """Heads of several runs compared on the same rows.
 
-Imports comparisons, dataset, evidence, judging, metrics and predictions. Rows are told apart by text and label, and of
+Imports dataset, evidence, judging and predictions. Rows are told apart by text and label, and of
 equal ones by their order: two runs may hold the same test rows in another order, and train on others.
 """
 
@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 
 from frozenhead.errors import DataError, HeadNotFound
 from frozenhead.labels import shown
-from frozenhead.report.comparisons import compare
 from frozenhead.report.dataset import in_train, judged_split
-from frozenhead.report.evidence import BASELINE, DRAWS, FORMAT, LEVEL, SEED, Advance, plain, train_weights
-from frozenhead.report.judging import Answer, Court, Sampling, rank
+from frozenhead.report.evidence import DRAWS, FORMAT, LEVEL, SEED, Advance, plain, train_weights
+from frozenhead.report.judging import Answer, Court, Sampling, baseline_of, rank
 from frozenhead.report.predictions import HeadEvidence
 
 _SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
@@ -75,7 +74,8 @@ def gather_runs(
             progress(number + 1, len(runs))
     if bench.by_validation:
         heard = [heard[i] for i in rank([bench.court.block(answer, bench.rows("val")) for _, answer in heard])]
-    return plain(_evidence(runs, bench, heard))
+    found: dict[str, Any] = plain(_evidence(runs, bench, heard))
+    return found
 
 
 class _Bench:
@@ -110,7 +110,9 @@ class _Bench:
         answers = [court.hear(head) for head in run.heads]
         order = rank([court.block(answer, court.in_split("val")) for answer in answers])
         found = [self._of(number, name).index[self._order(number, name)] for name in self.splits]
-        take = court.rows.index.get_indexer(np.concatenate(found))  # (n,)  positions among the run's judged rows
+        take = court.rows.index.get_indexer(
+            pd.Index(np.concatenate(found))
+        )  # (n,)  positions among the run's judged rows
         return [
             (
                 {"run": run.name, "feature": head.feature, "head": head.head},
@@ -141,8 +143,8 @@ class _Bench:
                 row, what = rows.iloc[int((places < 0).argmax())], f"{_SPLIT_NAMES[split]} rows"
                 raise DataError(
                     f"Row {row['row']} of {one.name} ({shown(row['text'])}, labelled {shown(row['label'])}) is not "
-                    f"among the {what} of {two.name}.\nOnly runs of the same {what} can be compared: embed one file with "
-                    "--test, or the same data with the same --split and --seed."
+                    f"among the {what} of {two.name}.\nOnly runs of the same {what} can be compared: embed one file "
+                    "with --test, or the same data with the same --split and --seed."
                 )
         return order
 
@@ -195,14 +197,12 @@ def _evidence(
 ) -> dict[str, Any]:
     court, judged = bench.court, bench.rows(bench.split)
     names, answers = [name for name, _ in heard], [answer for _, answer in heard]
-    blocks, drawn = court.score(answers, judged)
-    assert drawn is not None  # noqa: S101 (`_check` saw that there are rows)
+    scored, baseline = court.score(answers, judged), baseline_of(answers)
+    assert scored is not None  # noqa: S101 (`_check` saw that there are rows)
     vals = [court.block(answer, court.in_split("val")) for answer in answers]
-    baseline = next((h for h, answer in enumerate(answers) if answer.head.head == BASELINE), None)
-    right = np.array([answer.chosen[judged] == court.true[judged] for answer in answers])  # (H, n)
     entries = [
         {**name, "val": val, "test": None, bench.split: block}
-        for name, val, block in zip(names, vals, blocks, strict=True)
+        for name, val, block in zip(names, vals, scored[0], strict=True)
     ]
     return {
         "format": FORMAT,
@@ -217,7 +217,7 @@ def _evidence(
         "selection": {"by": "validation" if bench.by_validation else "first run", "reason": bench.why},
         "baseline": None if baseline is None else names[baseline],
         "heads": entries,
-        "comparisons": compare(drawn, right, names, blocks, best=0, baseline=baseline, split=bench.split, level=LEVEL),
+        "comparisons": court.compare(answers, names, scored),
     }
 
 

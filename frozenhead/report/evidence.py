@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 
 from frozenhead.errors import CacheDamaged, DataError, HeadNotFound, RunDamaged, StorageError, UsageError
 from frozenhead.report.advice import advice
-from frozenhead.report.comparisons import compare
 from frozenhead.report.conflicts import label_conflicts
 from frozenhead.report.copies import Copies, find_copies
 from frozenhead.report.dataset import describe, in_train
-from frozenhead.report.judging import Answer, Court, Errors, Sampling, entry, rank
+from frozenhead.report.judging import Answer, Court, Errors, Sampling, baseline_of, entry, rank
 from frozenhead.report.label_issues import label_issues
 from frozenhead.report.metrics import balanced_weights
 from frozenhead.report.predictions import HeadEvidence
@@ -35,11 +34,11 @@ ReadVectors = Callable[[str], NDArray[Any]]
 """The vectors (N, D) of a feature set, in the order of the corpus; raises `CacheDamaged`."""
 Advance = Callable[[int, int], None]
 """Called with (stages done, stages to do)."""
+Scored = tuple[list[dict[str, Any]], Draws]
 TakeErrors = Callable[[pd.DataFrame], None]
 
 # What the report repeats of run.json; split and sources stand under "dataset".
 _RUN_KEYS = ("command", "created", "versions", "columns", "options")
-BASELINE = "tfidf"
 STAGES = 7
 
 
@@ -112,8 +111,8 @@ def gather(
     feature, matrix, reason = _vectors(vectors, [answer.head.feature for answer in answers], features)
     copies = find_copies(corpus, matrix, threshold=near, feature=feature)
     stage.done()
-    entries, drawn = _entries(court, answers, vals, _test_rows(court, corpus, copies), stage)
-    baseline, errors = _baseline(answers), Errors(court=court, answers=answers)
+    entries, scored = _entries(court, answers, vals, _test_rows(court, corpus, copies), stage)
+    baseline, errors = baseline_of(answers), Errors(court=court, answers=answers)
     if take_errors:
         take_errors(errors.table(corpus, copies.kind))
     evidence = {
@@ -122,7 +121,7 @@ def gather(
         "selected": _name(answers[0]),
         "baseline": None if baseline is None else _name(answers[baseline]),
         "heads": entries,
-        "comparisons": _comparisons(court, answers, entries, drawn, baseline),
+        "comparisons": court.compare(answers, [_name(answer) for answer in answers], scored),
         "copies": copies.block,
         "conflicts": label_conflicts(corpus),
         "mistakes": errors.block(corpus, copies.kind, matrix),
@@ -135,7 +134,8 @@ def gather(
         "run": {key: run[key] for key in _RUN_KEYS if key in run},
     }
     stage.done()
-    return plain(evidence)
+    found: dict[str, Any] = plain(evidence)
+    return found
 
 
 class _Stages:
@@ -220,43 +220,28 @@ def _entries(
     vals: Sequence[dict[str, Any] | None],
     tests: Mapping[str, NDArray[np.bool_]],
     stage: "_Stages",
-) -> tuple[list[dict[str, Any]], Draws]:
-    """Every head, and the draws of the judged split."""
-    scored: dict[str, tuple[Any, Draws | None]] = {}
+) -> tuple[list[dict[str, Any]], Scored]:
+    """Every head, and what its judged split was scored by."""
+    scored: dict[str, Scored | None] = {}
     seen: list[tuple[NDArray[np.bool_], str]] = []
     for name, rows in tests.items():
         same = next((other for mask, other in seen if np.array_equal(mask, rows)), None)
         scored[name] = scored[same] if same else court.score(answers, rows)
         seen.append((rows, name))
         stage.done()
-    split = "test" if tests["test"].any() else "val"
+    split = court.judged_split
     if split == "val":
         scored["val"] = court.score(answers, court.in_split("val"))
-    drawn = scored[split][1]
-    assert drawn is not None  # noqa: S101 (`_check` saw that there are rows)
-    blocks = {"val": vals} | {name: blocks for name, (blocks, _) in scored.items()}
+    judged = scored[split]
+    assert judged is not None  # noqa: S101 (`_check` saw that there are rows)
+    blocks = {"val": vals} | {name: found[0] for name, found in scored.items() if found}
+    missing = dict.fromkeys(tests)
     entries = [
-        entry(court, answer, {name: of_all[h] for name, of_all in blocks.items()}, split=split)
+        entry(court, answer, missing | {name: of_all[h] for name, of_all in blocks.items()}, split=split)
         for h, answer in enumerate(answers)
     ]
     stage.done()
-    return entries, drawn
-
-
-def _comparisons(
-    court: Court,
-    answers: Sequence[Answer],
-    entries: Sequence[Mapping[str, Any]],
-    drawn: Draws,
-    baseline: int | None,
-) -> dict[str, Any] | None:
-    split = court.judged_split
-    rows = court.in_split(split)
-    right = np.array([answer.chosen[rows] == court.true[rows] for answer in answers])  # (H, rows)
-    return compare(
-        drawn, right, [_name(answer) for answer in answers], [entry[split] for entry in entries],
-        best=0, baseline=baseline, split=split, level=LEVEL,
-    )  # fmt: skip
+    return entries, judged
 
 
 def _label_issues(answers: Sequence[Answer], corpus: pd.DataFrame, classes: list[str], folder: str) -> dict[str, Any]:
@@ -269,11 +254,6 @@ def _label_issues(answers: Sequence[Answer], corpus: pd.DataFrame, classes: list
             f"The folds of {head.head} on {head.feature} do not belong to this run: {error}. "
             "Run `frozenhead fit` with --folds and --refit again."
         ) from error
-
-
-def _baseline(answers: Sequence[Answer]) -> int | None:
-    """Number of the TF-IDF head."""
-    return next((h for h, answer in enumerate(answers) if answer.head.head == BASELINE), None)
 
 
 def _name(answer: Answer) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Heads judged on the same rows: their scores, how sure these are, and who leads.
 
-Imports curves, intervals, metrics, predictions and resampling. Letters: `n` judged rows, `K` classes, `H` heads.
+Imports comparisons, curves, extras, intervals, metrics, mistakes, predictions and resampling.
+Letters: `n` judged rows, `K` classes, `H` heads.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from frozenhead.errors import RunDamaged
+from frozenhead.report.comparisons import compare
 from frozenhead.report.curves import curve_block
 from frozenhead.report.dataset import judged_split
 from frozenhead.report.extras import extras
@@ -20,6 +22,8 @@ from frozenhead.report.metrics import positions, score_block
 from frozenhead.report.mistakes import error_rows, mistake_rows
 from frozenhead.report.predictions import HeadEvidence, aligned_predictions
 from frozenhead.report.resampling import Draws, draw_scores
+
+BASELINE = "tfidf"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,30 +107,37 @@ class Court:
             labels, answer.probabilities[rows], self.classes, self.weights, predicted=answer.predicted[rows]
         )
 
-    def draw(self, answers: Sequence[Answer], rows: NDArray[np.bool_]) -> Draws:
-        """The scores of all heads on the same draws of some of the rows."""
-        return draw_scores(
-            self.true[rows],
-            [(answer.probabilities[rows], answer.chosen[rows]) for answer in answers],
-            len(self.classes),
-            np.array([self.weights[name] for name in self.classes]),
-            draws=self.sampling.draws,
-            seed=self.sampling.seed,
-        )
-
-    def score(
-        self, answers: Sequence[Answer], rows: NDArray[np.bool_]
-    ) -> tuple[list[dict[str, Any] | None], Draws | None]:
+    def score(self, answers: Sequence[Answer], rows: NDArray[np.bool_]) -> tuple[list[dict[str, Any]], Draws] | None:
         """A block with intervals for each head, and the draws behind them; None for no rows."""
         if not rows.any():
-            return [None] * len(answers), None
-        drawn, blocks = self.draw(answers, rows), []
-        for h, answer in enumerate(answers):
-            block = self.block(answer, rows)
-            assert block is not None  # noqa: S101 (there are rows)
-            found = interval_block(block, drawn, h, self.classes, level=self.sampling.level)
-            blocks.append({**block, "intervals": found})
-        return list(blocks), drawn
+            return None
+        weights = np.array([self.weights[name] for name in self.classes])
+        drawn = draw_scores(
+            self.true[rows], [(answer.probabilities[rows], answer.chosen[rows]) for answer in answers],
+            len(self.classes), weights, draws=self.sampling.draws, seed=self.sampling.seed,
+        )  # fmt: skip
+        blocks = [
+            {**block, "intervals": interval_block(block, drawn, h, self.classes, level=self.sampling.level)}
+            for h, answer in enumerate(answers)
+            if (block := self.block(answer, rows)) is not None
+        ]
+        return blocks, drawn
+
+    def compare(
+        self, answers: Sequence[Answer], names: Sequence[Mapping[str, str]], scored: tuple[list[dict[str, Any]], Draws]
+    ) -> dict[str, Any] | None:
+        """Every head against the first and against the TF-IDF one, on the judged split."""
+        rows, (blocks, drawn) = self.in_split(self.judged_split), scored
+        right = np.array([answer.chosen[rows] == self.true[rows] for answer in answers])  # (H, rows)
+        return compare(
+            drawn, right, names, blocks, best=0, baseline=baseline_of(answers), split=self.judged_split,
+            level=self.sampling.level,
+        )  # fmt: skip
+
+
+def baseline_of(answers: Sequence[Answer]) -> int | None:
+    """Number of the first TF-IDF head, or None."""
+    return next((h for h, answer in enumerate(answers) if answer.head.head == BASELINE), None)
 
 
 def rank(blocks: Sequence[Mapping[str, Any] | None]) -> list[int]:

@@ -92,7 +92,7 @@ def aligned_predictions(
 
 def _check_sums(probabilities: NDArray[np.float64], rows: "pd.Index[Any]") -> None:
     """Raise, with the corpus's own number, for a row that does not hold probabilities."""
-    inside = ((probabilities >= 0) & (probabilities <= 1)).all(axis=1)  # (n,)  False for NaN too
+    inside: NDArray[np.bool_] = np.all((probabilities >= 0) & (probabilities <= 1), axis=1)  # (n,)  False for NaN too
     sums = probabilities.sum(axis=1)
     wrong = ~inside | ~(np.abs(sums - 1) <= SUM_TOLERANCE)
     if wrong.any():

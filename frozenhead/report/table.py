@@ -109,7 +109,7 @@ def _notes(evidence: Mapping[str, Any]) -> Iterable[Text]:
         yield Text(f"Selected by macro F1 on the validation split: {_title(first)}.")
     else:
         yield Text("No validation split: no head is selected.")
-    yield from compared(evidence["comparisons"])
+    yield from _compared(evidence["comparisons"], evidence["selected"])
     legend = "F1 is the macro F1, loss the log loss with balanced class weights"
     leaking = dataset["leakage"]["test_rows_in_train"]
     clean = "; clean: test rows whose text is not in the training split" if leaking else ""
@@ -117,22 +117,19 @@ def _notes(evidence: Mapping[str, Any]) -> Iterable[Text]:
     yield from _copies(evidence)
 
 
-def compared(comparisons: Mapping[str, Any] | None) -> Iterable[Text]:
-    """The best head against the baseline in a sentence, and how many heads it cannot be told from."""
+def _compared(comparisons: Mapping[str, Any] | None, selected: Mapping[str, str]) -> Iterable[Text]:
+    """The selected head against the baseline in a sentence, and how many heads it cannot be told from."""
     if comparisons is None:
         return
-    pairs = comparisons["pairs"]
-    for pair in pairs:
-        if pair["against"] == "baseline" and pair["a"] == pairs[0]["b"]:
+    own = [pair for pair in comparisons["pairs"] if selected in (pair["a"], pair["b"])]
+    for pair in own:
+        if pair["against"] == "baseline" or len(own) == 1:
             yield Text(pair["sentence"])
-    others = [pair for pair in pairs if pair["against"] == "best"]
-    if len(others) == 1:
-        yield Text(others[0]["sentence"])
-    elif others:
-        equal = sum(pair["verdict"] == "no difference" for pair in others)
+    if len(own) > 1:
+        equal = sum(pair["verdict"] == "no difference" for pair in own)
         yield Text(
-            f"Of the {len(others)} other heads {equal} show no difference to it that {count(comparisons['rows'])} rows "
-            f"could show (McNemar, Holm over {comparisons['tests']} comparisons)."
+            f"Of the {len(own)} other heads {equal} show no difference in accuracy to it that {count(comparisons['rows'])} "
+            f"rows could show (McNemar, Holm over {comparisons['tests']} comparisons)."
         )
 
 
@@ -149,8 +146,8 @@ def _copies(evidence: Mapping[str, Any]) -> Iterable[Text]:
     if copies["feature"] is not None:
         near = f"{count(counts['near'])} more nearly (cosine of at least {copies['threshold']:g})"
     yield Text(
-        f"{count(counts['exact'])} of {count(counts['rows'])} {_SPLIT_NAMES[split]} rows ({share}) stand word for word in "
-        f"the training split, {count(counts['folded'])} more but for case and spaces, {near}; "
+        f"{count(counts['exact'])} of {count(counts['rows'])} {_SPLIT_NAMES[split]} rows ({share}) stand word for word "
+        f"in the training split, {count(counts['folded'])} more but for case and spaces, {near}; "
         f"keep copies together with: {evidence['advice']['group']}",
         style="yellow",
     )
