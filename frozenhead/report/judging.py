@@ -201,7 +201,8 @@ class Errors:
             probabilities=self.answers[0].probabilities[judged], predicted=self.answers[0].chosen[judged],
             wrong_heads=self._wrong_heads(judged), classes=self.court.classes,
         )  # fmt: skip
-        return table.assign(copy=kinds[table.index.to_numpy()])
+        copy = pd.Series(kinds[table.index.to_numpy()], index=table.index, dtype=object)
+        return table.assign(copy=copy)
 
     def block(self, corpus: pd.DataFrame, kinds: NDArray[np.object_], vectors: NDArray[Any] | None) -> dict[str, Any]:
         """The errors as the evidence has them."""

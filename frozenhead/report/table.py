@@ -128,8 +128,8 @@ def _compared(comparisons: Mapping[str, Any] | None, selected: Mapping[str, str]
     if len(own) > 1:
         equal = sum(pair["verdict"] == "no difference" for pair in own)
         yield Text(
-            f"Of the {len(own)} other heads {equal} show no difference in accuracy to it that {count(comparisons['rows'])} "
-            f"rows could show (McNemar, Holm over {comparisons['tests']} comparisons)."
+            f"Of the {len(own)} other heads {equal} show no difference in accuracy to it that "
+            f"{count(comparisons['rows'])} rows could show (McNemar, Holm over {comparisons['tests']} comparisons)."
         )
 
 
