@@ -117,8 +117,8 @@ def lines_figure(
         axes.set(xlabel=xlabel, ylabel=ylabel, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         handles = axes.get_legend_handles_labels()[0][::-1]
         if two:
-            place = "lower right" if kind == "roc" else "lower left"
-            axes.legend(handles=handles, loc=place, fontsize=8, title=measure, title_fontsize=8, alignment="left")
+            legend = axes.legend(handles=handles, fontsize=8, title=measure, title_fontsize=8, alignment="left")
+            legend.set_loc("lower right" if kind == "roc" else "lower left")
         else:
             figure.legend(handles=handles, loc="outside upper left", ncols=columns(names, 4.2), fontsize=8)
         of = f"{short(classes[1])} against {short(classes[0])}" if two else f"{named(entries[0])}, class by class"
