@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from frozenhead.report.figures.style import PALETTE, short
+from frozenhead.report.figures.style import PALETTE, columns, legend_label, short
 from frozenhead.report.svg import INK, house_style, to_svg
 from frozenhead.report.truncation import fate, longer_share
 
@@ -16,6 +16,7 @@ MOST_OVERLAID = len(PALETTE)  # classes in one histogram
 MOST_NAMED = 30  # classes with a bar of their own
 
 _MOST_BINS = 48
+_MOST_BARS = 250
 
 
 def lengths_figure(group: Mapping[str, Any], classes: Sequence[str], *, name: str) -> str:
@@ -31,14 +32,15 @@ def lengths_figure(group: Mapping[str, Any], classes: Sequence[str], *, name: st
             total[tokens] = total.get(tokens, 0) + rows
     limit, truncation = group["max_length"], group["truncation"]
     with house_style():
-        figure = Figure(figsize=(6.6, 3.1), layout="constrained")
+        figure = Figure(figsize=(5.6, 3.3), layout="constrained")
         axes = figure.add_subplot()
         edges = _bin_edges(total)
         if len(classes) <= MOST_OVERLAID:
             for (label, of_class), colour in zip(counts.items(), PALETTE, strict=False):
                 block = truncation["per_class"].get(label)
                 share = longer_share(block) if block else 0.0
-                _outline(axes, of_class, edges, colour, f"{short(label)}: {100 * share:.1f} % {fate(truncation)}")
+                text = legend_label(f"{short(label)}: {100 * share:.1f} % {fate(truncation)}")
+                _outline(axes, of_class, edges, colour, text)
         else:
             _outline(axes, total, edges, PALETTE[0], "all classes")
         cut = f"limit {limit} tokens: {100 * longer_share(truncation):.1f} % of all rows {fate(truncation)}"
@@ -47,7 +49,8 @@ def lengths_figure(group: Mapping[str, Any], classes: Sequence[str], *, name: st
         if seen:
             axes.axvline(limit + 0.5, color=INK, linestyle="--", linewidth=1)
         axes.set(xlabel="tokens per text, [CLS] and [SEP] included", ylabel="% of the class's rows")
-        axes.legend()
+        names = [str(text) for text in axes.get_legend_handles_labels()[1]]
+        figure.legend(loc="outside upper left", ncols=columns(names, 5.6), fontsize=8)
         alt = f"Tokens per text for {group['encoder']}; {cut}."
         return to_svg(figure, name=name, alt=alt)
 
@@ -88,7 +91,7 @@ _SPLITS = (("train", PALETTE[0]), ("val", PALETTE[4]), ("test", PALETTE[1]))
 
 def _named_bars(class_counts: Mapping[str, Mapping[str, int]], weights: Mapping[str, float]) -> Figure:
     K = len(class_counts)
-    figure = Figure(figsize=(6.6, 0.9 + 0.3 * K), layout="constrained")
+    figure = Figure(figsize=(5.6, 0.9 + 0.3 * K), layout="constrained")
     axes = figure.add_subplot()
     left = np.zeros(K)
     for split, colour in _SPLITS:
@@ -101,7 +104,7 @@ def _named_bars(class_counts: Mapping[str, Mapping[str, int]], weights: Mapping[
     axes.set_yticks(range(K), [short(label) for label in class_counts])
     axes.tick_params(axis="y", length=0)
     axes.invert_yaxis()
-    axes.set_xlim(0, 1.42 * left.max())
+    axes.set_xlim(0, 1.5 * left.max())
     axes.set(xlabel="rows")
     figure.legend(loc="outside upper right", ncols=3)
     return figure
@@ -109,13 +112,15 @@ def _named_bars(class_counts: Mapping[str, Mapping[str, int]], weights: Mapping[
 
 def _sorted_bars(class_counts: Mapping[str, Mapping[str, int]]) -> Figure:
     ordered = sorted(class_counts.values(), key=lambda counts: -counts["all"])
-    figure = Figure(figsize=(6.6, 2.8), layout="constrained")
+    bars = np.linspace(0, len(ordered) - 1, min(len(ordered), _MOST_BARS)).round().astype(int)  # of many, some
+    edges = np.append(bars, len(ordered))
+    figure = Figure(figsize=(5.6, 2.8), layout="constrained")
     axes = figure.add_subplot()
-    base = np.zeros(len(ordered))
+    base = np.zeros(len(bars))
     for split, colour in _SPLITS:
-        top = base + [counts[split] for counts in ordered]
-        axes.stairs(top, baseline=base, fill=True, color=colour, label=split)
+        top = base + [ordered[bar][split] for bar in bars]
+        axes.stairs(top, edges, baseline=base, fill=True, color=colour, label=split)
         base = top
     axes.set(xlabel="classes, the largest first", ylabel="rows", xlim=(0, len(ordered)))
-    axes.legend(ncols=3)
+    figure.legend(loc="outside upper right", ncols=3)
     return figure

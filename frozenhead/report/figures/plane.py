@@ -11,12 +11,13 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 from numpy.typing import NDArray
 
-from frozenhead.report.figures.style import GREY, PALETTE, short
+from frozenhead.report.figures.style import GREY, PALETTE, columns, legend_height, legend_label, short
 from frozenhead.report.svg import INK, house_style, to_svg
 
 COLOURS = (*PALETTE, "#7A5C00")
 MOST_COLOURED = 8  # classes with a colour each, the eighth grey; of more, the largest 7 and the rest in grey
 
+_WIDTH = 4.8
 _DOT, _RING = 3.2, 5.6  # points across
 
 
@@ -37,17 +38,22 @@ def map_figure(plane: Mapping[str, Any], classes: Sequence[str], *, name: str) -
     order = [int(c) for c in np.argsort(-counts, kind="stable") if counts[c]]
     coloured = order[: len(COLOURS)]
     rest = order[len(COLOURS) :]
-    parts = [(f"{short(classes[c])} ({counts[c]:,})", label == c, COLOURS[i]) for i, c in enumerate(coloured)]
+    parts = [
+        (legend_label(f"{short(classes[c])} ({counts[c]:,})"), label == c, COLOURS[i]) for i, c in enumerate(coloured)
+    ]
     if rest:
         named = short(classes[rest[0]]) if len(rest) == 1 else f"{len(rest)} other classes"
-        parts.append((f"{named} ({counts[rest].sum():,})", np.isin(label, rest), GREY))
+        parts.append((legend_label(f"{named} ({counts[rest].sum():,})"), np.isin(label, rest), GREY))
     with house_style():
-        figure = Figure(figsize=(4.8, 4.6), layout="constrained")
+        names = [text for text, _, _ in parts]
+        figure = Figure(figsize=(_WIDTH, 4.1 + legend_height(names, _WIDTH)), layout="constrained")
         axes = figure.add_subplot()
         axes.set(xlim=_span(points[:, 0]), ylim=_span(points[:, 1]), xticks=[], yticks=[])
-        _dots(axes, points[wrong], INK, _RING, opacity=1.0)  # below: what shows round the dot is the ring
         for _, mask, colour in sorted(parts, key=lambda part: -part[1].sum()):  # rare classes on top
-            _dots(axes, points[mask], colour, _DOT, opacity=0.75)
+            _dots(axes, points[mask & ~wrong], colour, _DOT, opacity=0.75)
+        _dots(axes, points[wrong], INK, _RING, opacity=1.0)  # what shows of it round the dot is the ring
+        for _, mask, colour in parts:
+            _dots(axes, points[mask & wrong], colour, _DOT, opacity=1.0)
         for axis, share in zip((axes.xaxis, axes.yaxis), plane["variance"], strict=True):
             axis.set_label_text(f"{100 * share:.1f} % of the variance")
         handles = [
@@ -57,7 +63,9 @@ def map_figure(plane: Mapping[str, Any], classes: Sequence[str], *, name: str) -
             ring = Line2D([], [], ls="", marker="o", color=INK, markerfacecolor="none", markersize=5)
             ring.set_label(f"labelled wrongly ({wrong.sum():,})")
             handles.append(ring)
-        figure.legend(handles=handles, loc="outside upper left", ncols=2, fontsize=8, handletextpad=0.3)
+        figure.legend(
+            handles=handles, loc="outside upper left", ncols=columns(names, _WIDTH), fontsize=8, handletextpad=0.3
+        )
         of = f"{plane['shown']:,} of {plane['rows']:,} texts"
         alt = f"Map of {of} by the vectors of {short(plane['feature'])}, two principal components that hold "
         alt += (
@@ -78,4 +86,5 @@ def _dots(axes: Axes, points: NDArray[np.float64], colour: str, size: float, *, 
     if len(points):
         codes = np.tile([Path.MOVETO, Path.LINETO], len(points)).astype(Path.code_type)
         path = Path(np.repeat(points, 2, axis=0), codes)
+        path.should_simplify = False  # which would drop strokes of no length
         axes.add_patch(PathPatch(path, fill=False, edgecolor=colour, linewidth=size, capstyle="round", alpha=opacity))

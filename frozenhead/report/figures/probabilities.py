@@ -9,7 +9,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from frozenhead.report.curves import BINS
-from frozenhead.report.figures.style import BLUE, GREY, LINES, ORANGE, Entry, named, same, short
+from frozenhead.report.figures.style import (
+    BLUE,
+    GREY,
+    LINES,
+    ORANGE,
+    Entry,
+    columns,
+    first,
+    legend_height,
+    legend_label,
+    named,
+    same,
+    short,
+)
 from frozenhead.report.svg import house_style, to_svg
 
 
@@ -57,6 +70,8 @@ def _bins(upper: Axes, lower: Axes, bins: Mapping[str, Any], label: str, *, colo
     lower.stairs(share, edges, fill=filled, color=colour, alpha=0.35 if filled else None, linewidth=1.2)
 
 
+MOST_OVERLAID = 10  # heads in one figure
+
 _LABELS = {
     "roc": ("false positive rate", "true positive rate", "ROC area"),
     "precision_recall": ("recall", "precision", "average precision"),
@@ -79,8 +94,8 @@ def lines_figure(
 ) -> str | None:
     """Draw the ROC (`kind` "roc") or precision-recall lines ("precision_recall") of the judged split.
 
-    Two classes: of all heads, for the second class; the first head blue, the baseline orange, the others grey. More:
-    of the first head, for the classes in its evidence. None where there is no line.
+    Two classes: of the first `MOST_OVERLAID` heads and the baseline, for the second class; the first head blue, the
+    baseline orange, the others grey. More: of the first head, for the classes in its evidence. None without a line.
     """
     two = len(classes) == 2
     lines = _of_heads(entries, kind, baseline) if two else _of_classes(entries[0], kind)
@@ -88,7 +103,8 @@ def lines_figure(
         return None
     xlabel, ylabel, measure = _LABELS[kind]
     with house_style():
-        figure = Figure(figsize=(4.2, 3.6 if two else 4.2), layout="constrained")
+        names = [line.label for line in lines if line.label]
+        figure = Figure(figsize=(4.2, 3.6 if two else 3.4 + legend_height(names, 4.2)), layout="constrained")
         axes = figure.add_subplot()
         if kind == "roc":
             axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":")
@@ -101,21 +117,21 @@ def lines_figure(
         axes.set(xlabel=xlabel, ylabel=ylabel, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         handles = axes.get_legend_handles_labels()[0][::-1]
         if two:
-            place = "lower right" if kind == "roc" else "lower left"
-            axes.legend(handles=handles, loc=place, fontsize=8, title=measure, title_fontsize=8, alignment="left")
+            legend = axes.legend(handles=handles, fontsize=8, title=measure, title_fontsize=8, alignment="left")
+            legend.set_loc("lower right" if kind == "roc" else "lower left")
         else:
-            figure.legend(handles=handles, loc="outside upper left", ncols=2, fontsize=8)
+            figure.legend(handles=handles, loc="outside upper left", ncols=columns(names, 4.2), fontsize=8)
         of = f"{short(classes[1])} against {short(classes[0])}" if two else f"{named(entries[0])}, class by class"
-        words = "; ".join(line.label for line in lines if line.label)
-        return to_svg(figure, name=name, alt=f"{ylabel} by {xlabel}, {of}; {measure}: {words}.")
+        return to_svg(figure, name=name, alt=f"{ylabel} by {xlabel}, {of}; {measure}: {'; '.join(names)}.")
 
 
 def _of_heads(entries: Sequence[Entry], kind: str, baseline: Entry | None) -> list[_Line]:
     heavy, light = [], []
-    for place, entry in enumerate(entries):
+    for place in first(entries, MOST_OVERLAID, baseline):
+        entry = entries[place]
         for points in entry["curves"][kind]:  # one, or none where a class has no row
             if place == 0 or same(entry, baseline):
-                label = f"{named(entry)}: {area(points)}"
+                label = legend_label(f"{named(entry)}: {area(points)}")
                 heavy.append(_Line(points=points, label=label, colour=ORANGE if place else BLUE, width=1.8))
             else:
                 light.append(_Line(points=points, label="", colour=GREY, width=0.8))
@@ -125,11 +141,11 @@ def _of_heads(entries: Sequence[Entry], kind: str, baseline: Entry | None) -> li
 
 
 def _of_classes(entry: Entry, kind: str) -> list[_Line]:
-    looks = zip(entry["curves"][kind], LINES, strict=False)
-    return [
-        _Line(points=points, label=f"{short(points['label'])}: {area(points)}", colour=colour, dashes=dashes)
-        for points, (colour, dashes) in looks
-    ]
+    lines = []
+    for points, (colour, dashes) in zip(entry["curves"][kind], LINES, strict=False):
+        label = legend_label(f"{short(points['label'])}: {area(points)}")
+        lines.append(_Line(points=points, label=label, colour=colour, dashes=dashes))
+    return lines
 
 
 def area(line: Mapping[str, Any]) -> str:

@@ -9,18 +9,29 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from frozenhead.report.figures.style import BLUE, GREY, ORANGE, SPLIT_NAMES, Entry, first, named, same, short
+from frozenhead.report.figures.style import (
+    BLUE,
+    GREY,
+    ORANGE,
+    SPLIT_NAMES,
+    Entry,
+    first,
+    legend_label,
+    named,
+    same,
+    short,
+)
 from frozenhead.report.svg import INK, house_style, to_svg
 
 MOST_LISTED = 12  # heads in one figure, so that it fits into a first screen
 
 _NAME_WIDTH = 27
-_REACH = 0.2  # heads that lie further from the best, and further than twice its interval, are off the scale
+_REACH = 0.2  # heads of the worse half that lie further from the best, and than twice its interval, are off the scale
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Row:
-    """One line of a forest plot; `colour` and `heavy` tell the heads that matter from the others."""
+    """One line of a forest plot; `colour`, `heavy` and `shaded` tell the heads that matter from the others."""
 
     label: str
     value: float
@@ -28,6 +39,7 @@ class _Row:
     text: str
     colour: str = INK
     heavy: bool = False
+    shaded: bool = False
     second: float | None = None
 
 
@@ -55,6 +67,7 @@ def forest_figure(
                 text=f"{block['macro_f1']:.4f}",
                 colour=colour,
                 heavy=colour != INK,
+                shaded=colour != INK,
                 second=_without_copies(entry, split),
             )
         )
@@ -87,11 +100,16 @@ def differences_figure(comparisons: Mapping[str, Any] | None, *, name: str) -> s
         )
         for pair in pairs[:MOST_LISTED]
     ]
-    xlabel = f"macro F1 less that of {named(best)}"
     verdicts = [pair["verdict"] for pair in pairs]
     counted = [f"{verdicts.count(verdict)} {verdict}" for verdict in ("better", "worse", "no difference")]
     with house_style():
-        figure = _forest(rows, xlabel=xlabel, line=0.0, line_label=named(best), hidden=len(pairs) - len(rows))
+        figure = _forest(
+            rows,
+            xlabel="macro F1, less the best head's",
+            line=0.0,
+            line_label=named(best),
+            hidden=len(pairs) - len(rows),
+        )
         words = "; ".join(f"{row.label} {row.text}{_in_words(row.interval)}" for row in rows[:4])
         return to_svg(figure, name=name, alt=f"Macro F1 against {named(best)} ({', '.join(counted)}): {words}.")
 
@@ -109,7 +127,7 @@ def _in_words(interval: Sequence[float] | None) -> str:
 def _forest(rows: Sequence[_Row], *, xlabel: str, line: float | None, line_label: str, hidden: int) -> Figure:
     """Rows from the top: name, mark with interval, value. Marks that are off the scale become an arrow."""
     names = 0.35 + 0.072 * max(len(row.label) for row in rows)
-    low, high = _scale(rows)
+    low, high = _scale(rows, line)
     seconds = [row for row in rows if row.second is not None]
     legend = line is not None or bool(seconds)
     height = 0.215 * len(rows) + 0.52 + 0.3 * legend + 0.15 * bool(hidden)
@@ -130,20 +148,21 @@ def _forest(rows: Sequence[_Row], *, xlabel: str, line: float | None, line_label
     return figure
 
 
-def _scale(rows: Sequence[_Row]) -> tuple[float, float]:
-    """What the axis spans: every row near the best one, with its interval."""
+def _scale(rows: Sequence[_Row], line: float | None) -> tuple[float, float]:
+    """What the axis spans: the line, the better half of the rows, and those near the best one, with intervals."""
     best = max(rows, key=lambda row: row.value)
     width = best.interval[1] - best.interval[0] if best.interval else 0.0
-    near = [row for row in rows if row.value >= best.value - max(_REACH, 2 * width)]
-    ends = [end for row in near for end in (row.value, row.second, *(row.interval or ())) if end is not None]
+    half = sorted((row.value for row in rows), reverse=True)[(len(rows) - 1) // 2]
+    near = [row for row in rows if row.value >= min(half, best.value - max(_REACH, 2 * width))]
+    ends = [end for row in near for end in (row.value, row.second, line, *(row.interval or ())) if end is not None]
     low, high = min(ends), max(ends)
     room = 0.05 * (high - low) or 0.01
     return low - room, high + room
 
 
 def _mark(axes: Axes, row: _Row, place: int, low: float, high: float) -> None:
-    if row.heavy:
-        axes.axhspan(place - 0.5, place + 0.5, color=row.colour, alpha=0.1, linewidth=0)
+    if row.shaded:
+        axes.axhspan(place - 0.5, place + 0.5, color=row.colour, alpha=0.14, linewidth=0)
     if low <= row.value <= high:
         if row.interval:
             width = 2.2 if row.heavy else 1.3
@@ -152,7 +171,7 @@ def _mark(axes: Axes, row: _Row, place: int, low: float, high: float) -> None:
             axes.plot([row.second], [place], marker="D", color=row.colour, markersize=4.5, markerfacecolor="none")
         axes.plot([row.value], [place], marker="o", color=row.colour, markersize=6 if row.heavy else 4.5)
     else:
-        axes.plot([low], [place], marker="<", color=row.colour, markersize=5, clip_on=False)
+        axes.plot([low + 0.02 * (high - low)], [place], marker="<", color=row.colour, markersize=5)
     beside = ("axes fraction", "data")
     axes.annotate(row.text, (1, place), (4, 0), beside, textcoords="offset points", va="center", fontsize=8.5)
 
@@ -161,7 +180,7 @@ def _legend(figure: Figure, axes: Axes, line: float | None, line_label: str, sec
     handles = []
     if line is not None:
         axes.axvline(line, color=GREY, linestyle=(0, (4, 2)), linewidth=1, zorder=0)
-        handles.append(Line2D([], [], color=GREY, linestyle=(0, (4, 2)), linewidth=1, label=line_label))
+        handles.append(Line2D([], [], color=GREY, linestyle=(0, (4, 2)), linewidth=1, label=legend_label(line_label)))
     if seconds:
         label = "without copies of training rows"
         handles.append(

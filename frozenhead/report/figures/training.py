@@ -7,8 +7,21 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
-from frozenhead.report.figures.style import BLUE, LINES, MOST_LINES, ORANGE, Entry, first, named
+from frozenhead.report.figures.style import (
+    BLUE,
+    LINES,
+    MOST_LINES,
+    ORANGE,
+    Entry,
+    columns,
+    first,
+    legend_height,
+    legend_label,
+    named,
+)  # fmt: skip
 from frozenhead.report.svg import INK, house_style, to_svg
+
+_WIDTH = 4.8
 
 
 def curves_figure(history: Sequence[Mapping[str, Any]], best_epoch: int | None, *, name: str, title: str) -> str:
@@ -24,7 +37,7 @@ def curves_figure(history: Sequence[Mapping[str, Any]], best_epoch: int | None, 
             axes.axvline(best_epoch, color=INK, linewidth=0.8, linestyle=":", label=f"kept: epoch {best_epoch}")
         axes.set(xlabel="epoch", ylabel="loss")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.legend()
+        figure.legend(loc="outside upper left", ncols=3, fontsize=8)
         return to_svg(figure, name=name, alt=f"Loss of {title} over {len(epochs)} epochs. {_loss_in_words(history)}")
 
 
@@ -50,15 +63,16 @@ def efficiency_figure(entries: Sequence[Entry], baseline: Entry | None, *, name:
         return None
     words = []
     with house_style():
-        figure = Figure(figsize=(4.8, 3.2), layout="constrained")
+        drawn = [known[place] for place in first(known, MOST_LINES, baseline)]
+        names = [legend_label(named(entry)) for entry in drawn]
+        figure = Figure(figsize=(_WIDTH, 2.8 + legend_height(names, _WIDTH)), layout="constrained")
         axes = figure.add_subplot()
         shares: set[float] = set()
-        for place, (colour, dashes) in zip(first(known, MOST_LINES, baseline), LINES, strict=False):
-            entry = known[place]
+        for entry, label, (colour, dashes) in zip(drawn, names, LINES, strict=False):
             points = _by_share(entry["curve"])
             xs = sorted(points)
             middle = [float(np.median(points[x])) for x in xs]
-            axes.plot(xs, middle, color=colour, linestyle=dashes, marker="o", markersize=3, label=named(entry))
+            axes.plot(xs, middle, color=colour, linestyle=dashes, marker="o", markersize=3, label=label)
             if any(len(scores) > 1 for scores in points.values()):
                 low, high = ([by(points[x]) for x in xs] for by in (min, max))
                 axes.fill_between(xs, low, high, color=colour, alpha=0.16, linewidth=0)
@@ -71,7 +85,7 @@ def efficiency_figure(entries: Sequence[Entry], baseline: Entry | None, *, name:
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xticks(sorted(shares), [_percent(share) for share in sorted(shares)])
         axes.set(xlabel="share of the training rows (log scale)", ylabel="validation macro F1")
-        figure.legend(loc="outside upper left", ncols=1 if len(words) < 4 else 2, fontsize=8)
+        figure.legend(loc="outside upper left", ncols=columns(names, _WIDTH), fontsize=8)
         return to_svg(figure, name=name, alt=f"Validation macro F1 by share of the training rows: {'; '.join(words)}.")
 
 
