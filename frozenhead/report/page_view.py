@@ -17,7 +17,6 @@ FEW = 30  # rows of a class below which its scores are called uncertain
 TEXT_WIDTH = 300  # characters of a text that are shown
 
 _SPLIT_NAMES = {"test": "test", "val": "validation"}
-_PICTURES = ("forest", "reliability", "roc", "precision_recall", "efficiency", "map")
 
 Block = Mapping[str, Any]
 
@@ -53,7 +52,6 @@ def view(evidence: Mapping[str, Any], figures: Figures) -> dict[str, Any]:
         "folds": [entry for entry in heads if entry["folds"]],
         "shares": _shares(heads),
         "figures": figures,
-        "pictures": {name: getattr(figures, name, None) for name in _PICTURES},
         "most_rows": MOST_ROWS,
         "most_listed": MOST_LISTED,
         "few": FEW,
@@ -96,15 +94,28 @@ def _same(one: Block, other: Block) -> bool:
     return (one["feature"], one["head"]) == (other["feature"], other["head"])
 
 
-def _beside(comparisons: Block | None, heads: Sequence[Block], baseline: Block | None) -> list[tuple[str, Block]]:
-    """The comparisons that the first screen tells: of the selected head with the baseline, and with the runner-up."""
+def _beside(comparisons: Block | None, heads: Sequence[Block], baseline: Block | None) -> list[dict[str, Any]]:
+    """The heads that the first screen names beside the selected one: the baseline and the runner-up, once each.
+
+    `verdict` says how the selected head does beside the other, whichever of them the pair names first.
+    """
     if comparisons is None:
         return []
-    found: list[tuple[str, Block]] = []
-    for name, other in (("TF-IDF baseline", baseline), ("Runner-up on validation", heads[1])):
-        pair = next((pair for pair in comparisons["pairs"] if other and _are(pair, heads[0], other)), None)
-        if pair is not None and pair not in (shown_pair for _, shown_pair in found):
-            found.append((name, pair))
+    rivals: list[tuple[str, Block]] = [] if baseline is None else [("TF-IDF baseline", baseline)]
+    if not any(_same(heads[1], entry) for _, entry in rivals):
+        rivals.append(("Runner-up on validation", heads[1]))
+    found = []
+    for name, entry in rivals:
+        pair = next((pair for pair in comparisons["pairs"] if _are(pair, heads[0], entry)), None)
+        if pair is None:
+            continue
+        other, own = ("a", "b") if _same(pair["a"], entry) else ("b", "a")
+        verdict = pair["verdict"]
+        if other == "a":
+            verdict = {"better": "worse", "worse": "better"}.get(verdict, verdict)
+        scores = {key: pair[key][other] for key in ("accuracy", "macro_f1")}
+        scores |= {f"own_{key}": pair[key][own] for key in ("accuracy", "macro_f1")}
+        found.append({"name": name, **pair[other], **scores, "verdict": verdict, "p_adjusted": pair["p_adjusted"]})
     return found
 
 

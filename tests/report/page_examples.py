@@ -88,7 +88,8 @@ class AllFigures(Figures):
     """Every figure that the page has a place for."""
 
     forest: str | None
-    reliability: str | None
+    differences: str | None
+    reliability: Sequence[str | None]
     roc: str | None
     precision_recall: str | None
     efficiency: str | None
@@ -104,7 +105,8 @@ def make_figures(evidence: Json) -> AllFigures:
         confusion=[_drawing(f"confusion{number}") for number in range(len(heads))],
         curves=[_drawing(f"curves{n}") if entry["history"] else None for n, entry in enumerate(heads)],
         forest=_drawing("forest"),
-        reliability=_drawing("reliability"),
+        differences=_drawing("differences"),
+        reliability=[_drawing("reliability"), *[None] * (len(heads) - 1)],
         roc=_drawing("roc"),
         precision_recall=_drawing("precision"),
         efficiency=_drawing("efficiency"),

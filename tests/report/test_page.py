@@ -5,6 +5,7 @@ import copy
 import hashlib
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -14,7 +15,7 @@ from frozenhead.labels import shown
 from frozenhead.report.page import content_policy, json_island, p_value, percent, render, seconds, signed_span, span
 from frozenhead.report.page_view import MOST_LISTED, MOST_ROWS
 from tests.report.examples import HOSTILE
-from tests.report.page_examples import AllFigures, hostile_page_evidence, make_evidence, make_figures
+from tests.report.page_examples import hostile_page_evidence, make_evidence, make_figures
 
 MOST_BYTES = 3_000_000
 
@@ -162,11 +163,14 @@ def test_the_first_screen_says_which_head_how_sure_and_what_is_wrong(evidence: d
         )
         low, high = block["intervals"]["macro_f1"]
         assert f"{block['macro_f1']:.4f} 95 % interval {low:.3f} to {high:.3f}" in text
-    sentences = {
-        pair["a"]["head"]: pair["sentence"] for pair in evidence["comparisons"]["pairs"] if pair["against"] == "best"
-    }
-    assert f"TF-IDF baseline: {sentences['tfidf']}" in text
-    assert f"Runner-up on validation: {sentences['dense']}" in text
+    pairs = {pair["a"]["head"]: pair for pair in evidence["comparisons"]["pairs"] if pair["against"] == "best"}
+    for name, head in (("TF-IDF baseline", "tfidf on text"), ("Runner-up on validation", "dense on minilm.pooler")):
+        accuracy, f1 = (pairs[head.split()[0]][key] for key in ("accuracy", "macro_f1"))
+        said = (
+            f"{name}, {head} : {percent(accuracy['a'])} right against {percent(accuracy['b'])}, macro F1 {f1['a']:.4f} "
+            f"against {f1['b']:.4f}. No difference in accuracy that 100 rows could show (p = 0.810)."
+        )
+        assert " ".join(said.split()) in text
     for finding in (
         "9 of 100 test rows (9.0 %) repeat a training text: 4 word for word, 2 but for case or spaces, 3 nearly",
         "3 texts bear more than one label (6 rows)",
@@ -178,8 +182,33 @@ def test_the_first_screen_says_which_head_how_sure_and_what_is_wrong(evidence: d
 
 def test_a_runner_up_that_is_the_baseline_is_told_once() -> None:
     text = section(page_of(make_evidence(heads=("logreg", "tfidf", "dense"))), "answer")
-    assert "TF-IDF baseline: " in text
+    assert "TF-IDF baseline, tfidf on text" in text
     assert "Runner-up" not in text
+
+
+@pytest.mark.parametrize(
+    ("first", "verdict", "said"),
+    [
+        ("rival", "worse", "logreg on minilm.pooler is more accurate"),
+        ("rival", "better", "logreg on minilm.pooler is less accurate"),
+        ("selected", "better", "logreg on minilm.pooler is more accurate"),
+        ("selected", "worse", "logreg on minilm.pooler is less accurate"),
+    ],
+)
+def test_the_first_screen_tells_the_winner_whichever_head_a_pair_names_first(
+    first: str, verdict: str, said: str
+) -> None:
+    evidence = make_evidence(heads=("logreg", "tfidf"))
+    (pair,) = evidence["comparisons"]["pairs"]
+    pair.update(verdict=verdict, p_adjusted=0.0004)
+    pair["accuracy"] = {**pair["accuracy"], "a": 0.81, "b": 0.72}
+    rival, own = "81.0 %", "72.0 %"
+    if first == "selected":
+        pair.update(a=pair["b"], b=pair["a"], against="baseline")
+        rival, own = own, rival
+    text = section(page_of(evidence), "answer")
+    assert f"tfidf on text : {rival} right against {own}" in text
+    assert f"{said} , more clearly than by chance (p < 0.001)" in text
 
 
 def test_good_data_is_called_good() -> None:
@@ -261,9 +290,10 @@ def test_a_page_of_the_barest_evidence_is_still_a_page() -> None:
     evidence["copies"].update(feature=None, threshold=None)
     evidence["vectors"] = {"feature": None, "reason": None}
     evidence.update(comparisons=None, map=None, baseline=None, run={})
-    nothing = dict.fromkeys(("forest", "reliability", "roc", "precision_recall", "efficiency", "map"))
-    bare = AllFigures(balance="", lengths={}, confusion=[""], curves=[None], **nothing)
-    text = Reader(render(evidence, bare)).text
+    figures = make_figures(evidence)
+    nothing: dict[str, Any] = dict.fromkeys(("forest", "differences", "roc", "precision_recall", "efficiency", "map"))
+    figures = replace(figures, balance="", lengths={}, confusion=[""], curves=[None], reliability=[None], **nothing)
+    text = Reader(render(evidence, figures)).text
     assert "There is no validation split" in text
     assert "Only one head was trained" in text
     assert "every test row is labelled correctly" in text
