@@ -5,8 +5,8 @@ interval, a closed form (Wilson 1927), and so does the F1 of a class, which is o
 are no share of rows get the percentile bootstrap (Efron & Tibshirani 1993, chapter 13), two of them with a change:
 
 - The calibration error is a sum of distances, so noise only raises it, that of a draw on top of that of the rows:
-  percentiles of the draws lie too high, as the score does. Their mirror image in the score makes good for both (the
-  basic bootstrap), but where the true error is near 0 it ends too low. The interval reaches as far as both.
+  percentiles of the draws lie too high. Their mirror image in the score (the basic bootstrap) makes good for that, but
+  may end too low. The interval reaches as far as both, and down to 0 where right probabilities would show as much.
 - Areas under curves of which only some draws could be afforded get a normal interval, with the draws' deviation.
 
 Letters: `K` classes, `R` draws.
@@ -99,9 +99,10 @@ def interval_block(
         hits[column] += count if row == column else 0
     support = [block["per_class"][name]["support"] for name in classes]
     drawn = {
-        name: None if block[name] is None else _interval(name, block[name], values[h], draws.draws, level)
+        name: None if block[name] is None else _interval(block[name], values[h], draws.draws, level)
         for name, values in draws.scores.items()
     }
+    drawn["ece"] = _ece_interval(block["ece"], draws.scores["ece"][h], *draws.noise[h].tolist(), level=level)
     methods = {name: _method(name, values.shape[1], draws.draws) for name, values in draws.scores.items()}
     return {
         "level": level,
@@ -126,14 +127,17 @@ def percentiles(drawn: NDArray[np.float64], level: float) -> Interval:
     return [float(low), float(high)]
 
 
-def _interval(name: str, score: float, drawn: NDArray[np.float64], draws: int, level: float) -> Interval:
-    if len(drawn) < draws:
-        half = NormalDist().inv_cdf((1 + level) / 2) * float(drawn.std(ddof=1))
-        return [max(0.0, score - half), min(1.0, score + half)]  # both areas lie in 0..1
+def _interval(score: float, drawn: NDArray[np.float64], draws: int, level: float) -> Interval:
+    if len(drawn) == draws:
+        return percentiles(drawn, level)
+    half = NormalDist().inv_cdf((1 + level) / 2) * float(drawn.std(ddof=1))
+    return [max(0.0, score - half), min(1.0, score + half)]  # the areas lie in 0..1
+
+
+def _ece_interval(ece: float, drawn: NDArray[np.float64], noise: float, deviation: float, *, level: float) -> Interval:
     low, high = percentiles(drawn, level)
-    if name == "ece":
-        return [max(0.0, min(low, 2 * score - high)), min(1.0, max(high, 2 * score - low))]
-    return [low, high]
+    could_be_noise = ece <= noise + NormalDist().inv_cdf((1 + level) / 2) * deviation
+    return [0.0 if could_be_noise else max(0.0, min(low, 2 * ece - high)), min(1.0, max(high, 2 * ece - low))]
 
 
 def _method(name: str, drawn: int, draws: int) -> str:

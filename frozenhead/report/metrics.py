@@ -175,14 +175,18 @@ def calibration_gaps(
     Returns
     -------
     bins : int64 array (n,)
-        Which of `BINS` intervals (b/15, (b+1)/15] of equal width holds the largest probability.
+        As `confidence_bins` has them.
     gaps : float64 array (n,)
-        That probability, less 1 where its class is the true one.
+        The largest probability, less 1 where its class is the true one.
     """
-    top = probabilities.argmax(axis=1)  # (n,)
-    confidence = probabilities[np.arange(len(true)), top]  # (n,)
-    bins = np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], confidence)  # (n,)
-    return bins, confidence - (top == true)
+    bins, confidence = confidence_bins(probabilities)
+    return bins, confidence - (probabilities.argmax(axis=1) == true)
+
+
+def confidence_bins(probabilities: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Which of `BINS` intervals (b/15, (b+1)/15] holds each row's largest probability (n,), and the latter (n,)."""
+    confidence = probabilities.max(axis=1)  # (n,)
+    return np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], confidence), confidence
 
 
 def tallies(

@@ -18,6 +18,7 @@ from frozenhead.report.areas import areas, slots
 from frozenhead.report.metrics import (
     BINS,
     calibration_gaps,
+    confidence_bins,
     decision_scores,
     row_briers,
     row_losses,
@@ -41,6 +42,8 @@ class Draws:
     scores : mapping of str to float64 array (H, R)
         Of each score of a score block. `average_precision` and `roc_auc` cost the most: where all R draws would cost
         too much, they stand for the first ones only. Scores that are undefined are NaN or without meaning.
+    noise : float64 array (H, 2)
+        Mean and deviation of the `ece` that a head with these very probabilities would show if they were right.
     rows : int
         n.
     draws : int
@@ -49,6 +52,7 @@ class Draws:
     """
 
     scores: Mapping[str, NDArray[np.float64]]
+    noise: NDArray[np.float64]
     rows: int
     draws: int
     seed: int
@@ -105,7 +109,8 @@ def draw_scores(
         name: np.stack([np.concatenate([part[name] for part in parts if name in part]) for parts in drawn])
         for name in (drawn[0][0] if heads else ())
     }
-    return Draws(scores=scores, rows=len(true), draws=draws, seed=seed)
+    noise = np.array([_calibration_noise(probabilities) for probabilities, _ in heads])  # (H, 2)
+    return Draws(scores=scores, noise=noise, rows=len(true), draws=draws, seed=seed)
 
 
 def row_weights(support: NDArray[np.int64], *, draws: int, seed: int) -> Iterator[NDArray[np.float32]]:
@@ -166,6 +171,13 @@ def _prepare(
         slot, G = slots(np.ascontiguousarray(probabilities[:, c]), true == c)
         curves.append(_one_each(slot[:, None], np.ones((n, 1)), 3 * G + 1))
     return _Prepared(sums=_one_each(places, parts, 2 * K + BINS + 3), centres=centres, curves=curves)
+
+
+def _calibration_noise(probabilities: NDArray[np.float64]) -> tuple[float, float]:
+    """If each top probability p is right, a bin's gaps add up to N(0, sum p (1 - p)), and `ece` to their |.| by n."""
+    bins, confidence = confidence_bins(probabilities)  # (n,), (n,)
+    spread = np.sqrt(np.bincount(bins, confidence * (1 - confidence), BINS)) / len(bins)  # (BINS,)
+    return float((2 / np.pi) ** 0.5 * spread.sum()), float(((1 - 2 / np.pi) * (spread**2).sum()) ** 0.5)
 
 
 def _one_each(places: NDArray[np.integer], parts: NDArray[np.float64], height: int) -> "sparse.csc_array[np.float32]":

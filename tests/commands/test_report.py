@@ -35,7 +35,7 @@ def test_report_json_has_what_the_contract_names(trained: Path) -> None:
         assert {"feature", "head", "val", "test", "test_without_leaks", "fit_seconds"} <= set(head)
         assert set(head["test"]) >= BLOCK
         for scores in head["test"]["per_class"].values():
-            assert set(scores) == {"precision", "recall", "f1", "support"}
+            assert set(scores) == {"precision", "recall", "f1", "support", "average_precision", "roc_auc"}
 
 
 def test_scores_are_those_of_the_predictions_with_and_without_leaks(trained: Path) -> None:

@@ -120,13 +120,12 @@ def assert_close(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(tables())
 def test_scores_agree_with_scikit_learn(table: Table) -> None:
-    *given_, predicted = table
-    ours, theirs = score_block(*given_, predicted=predicted), peer_scores(*table)
+    labels, probabilities, classes, weights, predicted = table
+    ours, theirs = score_block(labels, probabilities, classes, weights, predicted=predicted), peer_scores(*table)
     assert ours is not None
     assert ours.keys() == theirs.keys()
     assert ours["intervals"] is None
-    K = len(table[2])
-    assert confusion_matrix(ours, K).tolist() == theirs.pop("confusion")
+    assert confusion_matrix(ours, len(classes)).tolist() == theirs.pop("confusion")
     cells = ours.pop("confusion")
     assert all(rows > 0 for _, _, rows in cells)
     assert len({(true, chosen) for true, chosen, _ in cells}) == len(cells)
