@@ -53,8 +53,8 @@ def label_issues(
         "rows": [], "total": 0, "shown": 0, "feature": feature, "head": head, "reason": None, "command": None,
     }  # fmt: skip
     if folds is None:
-        words = ["frozenhead", "fit", folder, "--head", head, "--folds", "5"]
-        words[5:5] = [] if feature == "text" else ["--features", feature]
+        features = [] if feature == "text" else ["--features", feature]
+        words = ["frozenhead", "fit", folder, *features, "--head", head, "--folds", "5"]
         reason = "No row has been judged by a head that did not see it."
         return {**block, "reason": reason, "command": shlex.join(words)}
     if importlib.util.find_spec("cleanlab") is None:

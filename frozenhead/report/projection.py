@@ -48,7 +48,7 @@ def plane(
     Returns
     -------
     dict or None
-        `map` of report.json: coordinates to about 1/10,000 of the width, and `variance`, the shares of the total
+        `map` of report.json: coordinates to a thousandth of the width or finer, and `variance`, the shares of the total
         variance. None where the vectors do not differ.
 
     Raises
