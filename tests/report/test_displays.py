@@ -1,8 +1,14 @@
 """What a notebook plots is what the evidence says, and a wrong name is answered with the right one."""
 
 import io
+import json
+import os
+import re
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +24,7 @@ from frozenhead.report import (
     precision_recall_display,
     roc_display,
 )
+from tests.conftest import REPOSITORY
 from tests.report.examples import HOSTILE
 from tests.report.figure_examples import make_evidence
 
@@ -124,3 +131,14 @@ def test_efficiency_holds_every_seed_and_a_gap_where_training_failed(evidence: d
         efficiency_display({"heads": [evidence["heads"][0] | {"curve": None}]})
     with pytest.raises(HeadNotFound, match=r"head0 on minilm\.mean has no label-efficiency curve"):
         efficiency_display({"heads": [evidence["heads"][0] | {"curve": None}]}, head="head0")
+
+
+def test_the_document_shows_plots_that_a_notebook_makes(tmp_path: Path, evidence: dict[str, Any]) -> None:
+    pages = "\n".join(page.read_text(encoding="utf-8") for page in sorted((REPOSITORY / "docs").glob("*.md")))
+    programs = re.findall(r"```python\n(.*?)```", pages, re.DOTALL)
+    (program,) = [program for program in programs if "from frozenhead.report import" in program]
+    (tmp_path / "runs" / "spam").mkdir(parents=True)
+    (tmp_path / "runs" / "spam" / "report.json").write_text(json.dumps(evidence), encoding="utf-8")
+    setting = {**os.environ, "MPLBACKEND": "Agg"}
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, env=setting)
+    assert (tmp_path / "heads.png").stat().st_size > 10_000
