@@ -324,6 +324,11 @@ def test_the_efficiency_line_is_the_median_of_the_seeds_that_trained() -> None:
     assert efficiency_figure(heads, None, name="e") is None
 
 
+@pytest.mark.parametrize("drawing", [lengths, efficiency, lines, precision_recall, plane])
+def test_labels_that_start_with_an_underscore_stand_in_the_legend(drawing: Drawing) -> None:
+    assert "_one" in " ".join(words(drawing(["_one", "_two", "_three"])))
+
+
 @pytest.mark.parametrize("K", [2, 8, 9, 40])
 def test_the_map_has_a_dot_for_every_text_and_a_ring_for_every_mistake(K: int) -> None:
     plane = make_map(np.random.default_rng(0), K, 200)
