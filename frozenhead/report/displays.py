@@ -1,7 +1,7 @@
 """The report's plots in a notebook: scikit-learn's Display objects, made of evidence.
 
-Imports labels and errors, and scikit-learn only when a display is asked for. `evidence` is what `gather` and
-`frozenhead.pipeline.report` return, or the content of report.json. Every display has `plot(ax=...)`; names and labels
+Imports labels and errors, and scikit-learn only when a display is asked for. `evidence` is what `gather` returns, or
+the content of report.json. Every display has `plot(ax=...)`; names and labels
 are plain text to matplotlib, dollar signs included.
 """
 

@@ -59,8 +59,8 @@ def _entry(
     return {
         "feature": "minilm.pooler" if number % 2 else "minilm.mean",
         "head": f"{names}{number}",
-        "test": make_block(true, probabilities, K),
-        "test_without_copies": make_block(true[1:], probabilities[1:], K) if len(true) > 1 else None,
+        "test": make_block(true, probabilities, classes),
+        "test_without_copies": make_block(true[1:], probabilities[1:], classes) if len(true) > 1 else None,
         "best_epoch": 2,
         "history": [{"epoch": e, "train_loss": 1 / e, "val_loss": 1 / e + 0.1 * e} for e in (1, 2, 3)],
         "temperature": temperature,
@@ -81,15 +81,16 @@ def _entry(
     }
 
 
-def make_block(true: NDArray[np.int64], probabilities: NDArray[np.float64], K: int) -> dict[str, Any]:
+def make_block(true: NDArray[np.int64], probabilities: NDArray[np.float64], classes: Sequence[str]) -> dict[str, Any]:
     """What figures read of a score block; the interval is made up."""
-    table = np.zeros((K, K), dtype=np.int64)
+    table = np.zeros((len(classes), len(classes)), dtype=np.int64)
     np.add.at(table, (true, probabilities.argmax(axis=1)), 1)
     share = float(table.trace() / len(true))
     interval = [max(share - 0.05, 0.0), min(share + 0.05, 1.0)]
     return {
         "rows": len(true),
         "macro_f1": share,
+        "per_class": {name: {"support": int((true == c).sum())} for c, name in enumerate(classes)},
         "confusion": [[int(t), int(p), int(table[t, p])] for t, p in zip(*np.nonzero(table), strict=True)],
         "intervals": {"level": 0.95, "macro_f1": interval},
     }

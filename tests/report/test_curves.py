@@ -11,7 +11,7 @@ from scipy.special import softmax
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
-from frozenhead.report.curves import BINS, MOST_CLASSES, MOST_POINTS, TOLERANCE, curve_block
+from frozenhead.report.curves import BINS, MOST_CLASSES, curve_block
 
 # Shares of the same whole numbers, added in another order.
 CLOSE = 1e-12
@@ -77,12 +77,13 @@ def test_a_thinned_line_draws_the_same_picture(kind: str, skill: float, n: int) 
     true, probabilities, classes = guesses(n, 2, seed=n, skill=skill)
     (line,) = curve_block(true, probabilities, classes, None)[kind]
     whole = peer_line(kind, true == 1, probabilities[:, 1])
-    assert len(line["x"]) <= min(MOST_POINTS, len(whole))
+    assert len(line["x"]) <= min(200, len(whole))
     x, y = np.array(line["x"]), np.array(line["y"])
     if kind == "precision_recall":  # drawn in steps: up or down, then level
         x, y = np.repeat(x, 2)[:-1], np.repeat(y, 2)[1:]
-    # Each point of the whole line lies on the drawn one, to the tolerance or to a pixel of a plot 250 pixels wide.
-    limit = TOLERANCE if len(line["x"]) < MOST_POINTS else 1 / 250
+    # Each point of the whole line lies on the drawn one, to an eighth of a pixel of a plot 250 pixels wide; where that
+    # would take more than 200 points, to a pixel.
+    limit = 1 / 2000 if len(line["x"]) < 200 else 1 / 250
     assert distance(whole, x, y).max() <= limit + CLOSE
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from frozenhead.report.figures.style import PALETTE, columns, legend_label, short
@@ -48,6 +49,7 @@ def lengths_figure(group: Mapping[str, Any], classes: Sequence[str], *, name: st
         axes.plot([], [], color=INK, linestyle="--", linewidth=1, label=cut)
         if seen:
             axes.axvline(limit + 0.5, color=INK, linestyle="--", linewidth=1)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(xlabel="tokens per text, [CLS] and [SEP] included", ylabel="% of the class's rows")
         names = [str(text) for text in axes.get_legend_handles_labels()[1]]
         figure.legend(loc="outside upper left", ncols=columns(names, 5.6), fontsize=8)
