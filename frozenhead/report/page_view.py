@@ -37,6 +37,7 @@ def view(evidence: Mapping[str, Any], figures: Figures) -> dict[str, Any]:
         "split": split,
         "split_name": _SPLIT_NAMES[split],
         "copied": evidence["copies"]["splits"].get(split),
+        "copied_how": _kinds(evidence["copies"]["splits"].get(split)),
         "beside": _beside(evidence["comparisons"], heads, baseline),
         "versus": _versus(evidence["comparisons"], chosen, baseline),
         "copy_rows": _first(_copies_of(evidence["copies"], split), _copy_total),
@@ -137,6 +138,12 @@ def _versus(comparisons: Block | None, chosen: Block, baseline: Block | None) ->
 def _copies_of(copies: Block, split: str) -> Mapping[str, Block]:
     found: Mapping[str, Block] = (copies["splits"].get(split) or {}).get("per_class", {})
     return found
+
+
+def _kinds(copied: Block | None) -> list[tuple[int, str]]:
+    """How many rows are copies of which kind, for the kinds that there are."""
+    kinds = {"exact": "word for word", "folded": "but for case or spaces", "near": "nearly"}
+    return [(copied[kind], words) for kind, words in kinds.items() if copied and copied[kind]]
 
 
 def _copy_total(row: Block) -> float:
