@@ -208,7 +208,8 @@ def test_no_place_of_this_machine_and_no_text_of_the_corpus_leaves_with_a_head(
 def test_the_scores_are_those_of_the_run_with_the_intervals_of_its_test_rows(trained: Path, tmp_path: Path) -> None:
     result = ship(trained, tmp_path / "out", "logreg")
     (stored,) = [h for h in Run.open(trained).heads() if h.head == "logreg"]
-    assert result["scores"] == stored.metrics()["test"]
+    assert result["scores"] | {"intervals": None} == stored.metrics()["test"]
+    assert result["scores"]["intervals"] == result["intervals"]
     rows = stored.predictions().query("split == 'test'")
     classes = ["ham", "spam"]
     true, predicted = (positions(rows[column], classes) for column in ("label", "predicted"))

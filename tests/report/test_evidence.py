@@ -231,7 +231,8 @@ def test_predictions_of_another_corpus_are_refused(
 def test_what_is_no_probability_is_refused_with_its_row_and_file(corpus: pd.DataFrame, probability: float) -> None:
     head = make_head(corpus, AB)
     table = head.predictions.copy()
-    table.loc[table["row"] == 108, ["prob_a", "prob_b"]] = [probability, 0.5]
+    table.loc[table["row"] == 108, "prob_a"] = probability
+    table.loc[table["row"] == 108, "prob_b"] = 0.5
     damaged = replace(head, predictions=table, file="run/heads/x/predictions.parquet")
     with pytest.raises(RunDamaged, match=r"\(run/heads/x/predictions\.parquet\).*row 108 does not hold probabilities"):
         judge(corpus, damaged)
@@ -367,12 +368,12 @@ def test_a_threshold_that_is_no_cosine_is_refused(corpus: pd.DataFrame, near: fl
 
 def test_the_tfidf_head_is_the_baseline_and_every_head_is_compared_with_the_best_and_with_it() -> None:
     corpus = random_corpus(AB, rows=200)
-    kinds = (
-        {"head": "dense", "skill": 3.0},
-        {"head": "logreg", "seed": 1},
-        {"head": "tfidf", "feature": "text", "seed": 2},
+    heads = (
+        make_head(corpus, AB, head="dense", skill=3.0),
+        make_head(corpus, AB, head="logreg", seed=1),
+        make_head(corpus, AB, head="tfidf", feature="text", seed=2),
     )
-    evidence = judge(corpus, *(make_head(corpus, AB, **kind) for kind in kinds))
+    evidence = judge(corpus, *heads)
     names = [{"feature": entry["feature"], "head": entry["head"]} for entry in evidence["heads"]]
     assert evidence["baseline"] == {"feature": "text", "head": "tfidf"}
     pairs = evidence["comparisons"]["pairs"]
@@ -401,11 +402,9 @@ def test_every_error_is_handed_over_with_the_kind_of_copy_it_is() -> None:
     assert table["probability"].is_monotonic_decreasing
     kinds = {row["row"]: row["kind"] for row in evidence["copies"]["rows"]}
     assert [kinds.get(row) for row in table["row"]] == table["copy"].tolist()
-    misses = sum(
-        (head.predictions.set_index("row")["label"] != head.predictions.set_index("row")["predicted"]).astype(int)
-        for head in heads
-    )
-    assert table["wrong_heads"].tolist() == [misses[row] for row in table["row"]]
+    tables = [head.predictions.set_index("row").loc[table["row"]] for head in heads]
+    misses = np.sum([(one["label"] != one["predicted"]).to_numpy() for one in tables], axis=0)
+    assert table["wrong_heads"].tolist() == misses.tolist()
     assert [row["row"] for row in evidence["mistakes"]["rows"]] == table["row"].tolist()
 
 
