@@ -1,6 +1,7 @@
 """The map: vectors laid flat on their two principal components."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,7 @@ from numpy.typing import NDArray
 from frozenhead.report.figures.style import GREY, PALETTE, columns, legend_height, legend_label, short
 from frozenhead.report.svg import INK, house_style, to_svg
 
-COLOURS = (*PALETTE, "#7A5C00")
-MOST_COLOURED = 8  # classes with a colour each, the eighth grey; of more, the largest 7 and the rest in grey
+COLOURS = (*PALETTE, "#7A5C00")  # of the largest 7 classes; the rest is grey, an eighth under its own name
 
 _WIDTH = 4.8
 _DOT, _RING = 3.2, 5.6  # points across
@@ -32,46 +32,58 @@ def map_figure(plane: Mapping[str, Any], classes: Sequence[str], *, name: str) -
     name : str
     """
     points = np.column_stack([plane["x"], plane["y"]])  # (n, 2)
-    label = np.array(plane["label"])  # (n,)
     wrong = np.array([bool(one) for one in plane["wrong"]])  # (n,)  None: was not judged
-    counts = np.bincount(label, minlength=len(classes))  # (K,)
-    order = [int(c) for c in np.argsort(-counts, kind="stable") if counts[c]]
-    coloured = order[: len(COLOURS)]
-    rest = order[len(COLOURS) :]
-    parts = [
-        (legend_label(f"{short(classes[c])} ({counts[c]:,})"), label == c, COLOURS[i]) for i, c in enumerate(coloured)
-    ]
-    if rest:
-        named = short(classes[rest[0]]) if len(rest) == 1 else f"{len(rest)} other classes"
-        parts.append((legend_label(f"{named} ({counts[rest].sum():,})"), np.isin(label, rest), GREY))
+    parts = _parts(np.array(plane["label"]), classes)
+    names = [part.text for part in parts]
     with house_style():
-        names = [text for text, _, _ in parts]
         figure = Figure(figsize=(_WIDTH, 4.1 + legend_height(names, _WIDTH)), layout="constrained")
         axes = figure.add_subplot()
         axes.set(xlim=_span(points[:, 0]), ylim=_span(points[:, 1]), xticks=[], yticks=[])
-        for _, mask, colour in sorted(parts, key=lambda part: -part[1].sum()):  # rare classes on top
-            _dots(axes, points[mask & ~wrong], colour, _DOT, opacity=0.75)
+        for part in sorted(parts, key=lambda part: -part.rows.sum()):  # rare classes on top
+            _dots(axes, points[part.rows & ~wrong], part.colour, _DOT, opacity=0.75)
         _dots(axes, points[wrong], INK, _RING, opacity=1.0)  # what shows of it round the dot is the ring
-        for _, mask, colour in parts:
-            _dots(axes, points[mask & wrong], colour, _DOT, opacity=1.0)
+        for part in parts:
+            _dots(axes, points[part.rows & wrong], part.colour, _DOT, opacity=1.0)
         for axis, share in zip((axes.xaxis, axes.yaxis), plane["variance"], strict=True):
             axis.set_label_text(f"{100 * share:.1f} % of the variance")
-        handles = [
-            Line2D([], [], ls="", marker="o", color=colour, markersize=4, label=text) for text, _, colour in parts
-        ]
+        handles = [_mark(part.text, part.colour) for part in parts]
         if wrong.any():
-            ring = Line2D([], [], ls="", marker="o", color=INK, markerfacecolor="none", markersize=5)
-            ring.set_label(f"labelled wrongly ({wrong.sum():,})")
-            handles.append(ring)
-        figure.legend(
-            handles=handles, loc="outside upper left", ncols=columns(names, _WIDTH), fontsize=8, handletextpad=0.3
-        )
-        of = f"{plane['shown']:,} of {plane['rows']:,} texts"
-        alt = f"Map of {of} by the vectors of {short(plane['feature'])}, two principal components that hold "
-        alt += (
-            f"{100 * sum(plane['variance']):.1f} % of the variance; {wrong.sum():,} ringed texts were labelled wrongly."
-        )
-        return to_svg(figure, name=name, alt=alt)
+            handles.append(_mark(f"labelled wrongly ({wrong.sum():,})", INK, hollow=True))
+        ncols = columns(names, _WIDTH)
+        figure.legend(handles=handles, loc="outside upper left", ncols=ncols, fontsize=8, handletextpad=0.3)
+        alt = f"Map of {plane['shown']:,} of {plane['rows']:,} texts by the vectors of {short(plane['feature'])}, "
+        alt += f"two principal components that hold {100 * sum(plane['variance']):.1f} % of the variance; "
+        return to_svg(figure, name=name, alt=f"{alt}{wrong.sum():,} ringed texts were labelled wrongly.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """The texts of one colour: a mask of all texts (n,)."""
+
+    text: str
+    rows: NDArray[np.bool_]
+    colour: str
+
+
+def _parts(label: NDArray[np.int64], classes: Sequence[str]) -> list[_Part]:
+    """One for each of the largest classes, and one for the rest."""
+    counts = np.bincount(label, minlength=len(classes))  # (K,)
+    order = [int(c) for c in np.argsort(-counts, kind="stable") if counts[c]]
+    rest = order[len(COLOURS) :]
+    parts = [
+        _Part(text=legend_label(f"{short(classes[c])} ({counts[c]:,})"), rows=label == c, colour=colour)
+        for c, colour in zip(order, COLOURS, strict=False)
+    ]
+    if rest:
+        name = short(classes[rest[0]]) if len(rest) == 1 else f"{len(rest)} other classes"
+        text = legend_label(f"{name} ({counts[rest].sum():,})")
+        parts.append(_Part(text=text, rows=np.isin(label, rest), colour=GREY))
+    return parts
+
+
+def _mark(text: str, colour: str, *, hollow: bool = False) -> Line2D:
+    face = "none" if hollow else colour
+    return Line2D([], [], ls="", marker="o", color=colour, markerfacecolor=face, markersize=4 + hollow, label=text)
 
 
 def _span(values: NDArray[np.float64]) -> tuple[float, float]:
