@@ -202,6 +202,16 @@ def test_long_tables_are_cut_and_say_so() -> None:
     assert f"The first {MOST_LISTED} are shown." in section(page, "conflicts")
 
 
+def test_of_very_many_classes_those_of_the_lowest_f1_stand_there() -> None:
+    classes = [f"class {c:03}" for c in range(MOST_LISTED + 2)]
+    evidence = make_evidence(classes, heads=("logreg",), rows=8 * len(classes))
+    per_class = evidence["heads"][0]["test"]["per_class"]
+    best = sorted(classes, key=lambda name: -per_class[name]["f1"])[:2]
+    text = section(page_of(evidence), "classes")
+    assert f"The {MOST_LISTED} classes of the lowest F1; report.json has all 102." in text
+    assert {name for name in classes if name in text} == set(classes) - set(best)
+
+
 def test_the_search_is_told_best_first_and_the_chosen_one_marked(page: str) -> None:
     text = section(page, "search")
     places = [text.index(score) for score in ("0.9500", "0.9300", "0.9100", "loss is not finite")]
