@@ -12,7 +12,7 @@ from frozenhead.report.truncation import longer_share
 
 MOST_ROWS = 20  # classes that the tables on leakage and truncation show
 MOST_CONFUSIONS = 12  # pairs of classes listed beside a confusion table
-MOST_LISTED = 100  # copies, conflicts, label issues and the grid's heads; report.json has all
+MOST_LISTED = 100  # copies, conflicts, label issues, the grid's heads and classes by score; report.json has all
 FEW = 30  # rows of a class below which its scores are called uncertain
 TEXT_WIDTH = 300  # characters of a text that are shown
 
@@ -46,6 +46,7 @@ def view(evidence: Mapping[str, Any], figures: Figures) -> dict[str, Any]:
             key: _first(group["truncation"]["per_class"], longer_share) for key, group in dataset["lengths"].items()
         },
         "rare": _rare(dataset["class_counts"], split),
+        "class_rows": [_lowest(entry[split]["per_class"]) for entry in heads],
         "confusions": [_confusions(entry[split], dataset["class_counts"], classes, split) for entry in heads],
         "annotated": len(classes) <= MOST_ANNOTATED,
         "few_classes": len(classes) <= MOST_ROWS,
@@ -164,6 +165,12 @@ def _rare(class_counts: Mapping[str, Mapping[str, int]], split: str) -> list[tup
     """Classes whose rows of the judged split are too few for a sure score, the rarest first."""
     rows = [(name, counts[split]) for name, counts in class_counts.items() if counts[split] < FEW]
     return sorted(rows, key=lambda row: row[1])
+
+
+def _lowest(per_class: Mapping[str, Block]) -> list[tuple[str, Block]]:
+    """All classes in order, or if they are very many those of the lowest F1: a thousand of ten heads are 5 MB."""
+    rows = list(per_class.items())
+    return rows if len(rows) <= MOST_LISTED else sorted(rows, key=lambda row: row[1]["f1"])[:MOST_LISTED]
 
 
 def _first(per_class: Mapping[str, Block], by: Callable[[Block], float]) -> list[tuple[str, Block]]:
