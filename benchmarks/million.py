@@ -100,7 +100,7 @@ def prepare(source: Path, folder: Path, rows: int) -> None:
             writer.add(keys[part], vectors[part], tokens[part])
 
 
-def make_encoder(folder: Path) -> None:
+def make_encoder(folder: Path, hidden: int = 32) -> None:
     """Save a random BERT that knows single letters."""
     import torch
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
@@ -118,7 +118,7 @@ def make_encoder(folder: Path) -> None:
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, model_max_length=16, **special)
     torch.manual_seed(0)
     config = BertConfig(
-        vocab_size=len(tokens), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+        vocab_size=len(tokens), hidden_size=hidden, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
         max_position_embeddings=16,
     )  # fmt: skip
     BertModel(config).save_pretrained(folder)

@@ -29,6 +29,7 @@ from frozenhead.cli_options import (
     RunFolder,
     split_names,
 )
+from frozenhead.cli_report import report
 from frozenhead.errors import FrozenheadError, ProofFailed, StorageError, UsageError
 from frozenhead.signals import Stopped, ignore_signals, stop_on_signals
 from frozenhead.terminal import (
@@ -39,12 +40,10 @@ from frozenhead.terminal import (
     feature_lines,
     listen_to_library,
     many,
-    output_console,
     print_error,
     print_json,
     print_lines,
     print_notice,
-    print_renderables,
     verdict_lines,
     view_lines,
 )
@@ -238,24 +237,7 @@ def embed(
 app.command()(fit)
 
 
-@app.command()
-def report(
-    run: RunFolder,
-    per_class: Annotated[bool, typer.Option("--per-class", help="Every class of every head, however many.")] = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Compare the heads: a table here, report.html and report.json in RUN."""
-    from frozenhead.commands.report import report as run_report
-    from frozenhead.report import terminal_table
-
-    voice = TerminalVoice(quiet=quiet)
-    evidence = run_report(run)
-    if as_json:
-        print_json(evidence)
-        return
-    print_renderables(terminal_table(evidence, width=output_console().width, every_class=per_class))
-    voice.say(f"wrote {run / 'report.html'} and {run / 'report.json'}")
+app.command()(report)
 
 
 @app.command()

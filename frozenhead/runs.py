@@ -71,9 +71,7 @@ class StoredHead:
 
     def predictions(self) -> "pd.DataFrame":
         """`predictions.parquet`: row, split, label, predicted, and `prob_<label>` for each class."""
-        with reading(self.folder / "predictions.parquet", "frozenhead fit") as path, open(path, "rb") as file:
-            frame: pd.DataFrame = _read_parquet(file).to_pandas(use_threads=False)
-        return frame
+        return read_table_file(self.folder / "predictions.parquet", "frozenhead fit")
 
 
 class Run:
@@ -276,6 +274,13 @@ def read_json(path: Path, again: str) -> dict[str, Any]:
         if not isinstance(content, dict):
             raise TypeError("it is not a JSON object")
         return content
+
+
+def read_table_file(path: Path, again: str) -> "pd.DataFrame":
+    """The frame of a Parquet file. Raises `RunDamaged` if there is none; `again` is the command that writes it anew."""
+    with reading(path, again), open(path, "rb") as file:
+        frame: pd.DataFrame = _read_parquet(file).to_pandas(use_threads=False)
+    return frame
 
 
 def _check_content(content: dict[str, Any], expected: int, keys: dict[str, type], path: Path, again: str) -> None:

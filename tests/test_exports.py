@@ -30,7 +30,9 @@ EXPORTS = {
         "find_columns", "load_corpus", "parse_split", "read_table", "split_rows",
     ],
     "frozenhead.report": [
-        "Figures", "HeadEvidence", "balanced_weights", "draw", "gather", "render", "score_block", "terminal_table",
+        "Figures", "HeadEvidence", "balanced_weights", "calibration_display", "confusion_display", "draw",
+        "efficiency_display", "gather", "precision_recall_display", "render", "roc_display", "score_block",
+        "terminal_table",
     ],
 }  # fmt: skip
 

@@ -34,7 +34,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    templates = {"frozenhead/report/templates/report.html.j2", "frozenhead/commands/templates/card.md.j2"}
+    package = REPOSITORY / "frozenhead"
+    templates = {path.relative_to(REPOSITORY).as_posix() for path in package.glob("*/templates/**/*") if path.is_file()}
+    assert {"frozenhead/report/templates/page.js", "frozenhead/commands/templates/card.md.j2"} <= templates
     assert {"frozenhead/py.typed", "frozenhead/cli.py"} | templates <= set(names)
     assert {name.split("/")[0].split("-")[0] for name in names} == {"frozenhead"}
 

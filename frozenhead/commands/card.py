@@ -1,11 +1,10 @@
 """The model card of an exported head: what it is, how good, on what, and where it ends.
 
-The words are in `templates/card.md.j2`; this module reads it, and escapes whatever is not the template's own: labels,
-file and column names come from data and may hold anything. No text of the corpus is in it.
+The words are in `templates/card.md.j2`; whatever is not the template's own is escaped: labels, file and column names
+come from data and may hold anything. No text of the corpus is in it.
 """
 
 import json
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -15,6 +14,7 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 
 from frozenhead.labels import shown
+from frozenhead.report.markup import Markdown, code, fenced, markdown
 from frozenhead.report.page import count, percent, score
 from frozenhead.report.truncation import fate, in_windows, longer, longer_share
 
@@ -29,24 +29,6 @@ _SCORES = (
     ("log loss (nats)", "log_loss"),
 )
 
-# Whatever could mean something in Markdown, its extensions or HTML. Written as numbers these are never syntax
-# (CommonMark 0.31, section 2.5), in a table neither.
-_SYNTAX = re.compile(
-    r"[&<>|`*\[\]\\#~$@{}^]"
-    r"|(?<![^\W_])_|_(?![^\W_])"  # inside a word it is a letter
-    r"|:(?=\S)|(?<=www)\."  # what would become a link
-    r"|^[0-9]+(?=[.)](\s|$))|^[-+](?=[-+\s]|$)",  # what would become a list or a line
-    re.IGNORECASE,
-)
-_WIDTH = 300  # characters of one value
-
-
-class Markdown(str):
-    """Markdown that this module wrote; any other value is text, and is escaped."""
-
-    __slots__ = ()
-
-
 POOLINGS = {
     "pooler": Markdown("BERT's pooled [CLS] (`pooler_output`)"),
     "cls": Markdown("the last state of [CLS] (`last_hidden_state[:, 0]`)"),
@@ -58,7 +40,6 @@ POOLINGS = {
 
 def render_card(
     evidence: Mapping[str, Any],
-    intervals: Mapping[str, Any],
     *,
     description: Mapping[str, Any],
     encoder: Mapping[str, Any] | None,
@@ -72,8 +53,6 @@ def render_card(
     ----------
     evidence : mapping
         What `gather` returned for this head alone.
-    intervals : mapping
-        What `score_intervals` returned for its judged rows.
     description : mapping
         `head.json`.
     encoder : mapping, optional
@@ -104,7 +83,7 @@ def render_card(
         split={"test": "test", "val": "validation"}[split],
         clean=entry["test_without_leaks"] if split == "test" and dataset["leakage"]["test_rows_in_train"] else None,
         scores=_SCORES,
-        intervals=intervals,
+        intervals=entry[split]["intervals"],
         description=description,
         temperature=None if description["temperature"] == 1 else description["temperature"],
         threshold=description["threshold"],
@@ -184,28 +163,3 @@ def shell_example(encoder: Mapping[str, Any] | None) -> str:
 def _beside(encoder: Mapping[str, Any] | None) -> str | None:
     """Where the examples look for an encoder that no name finds."""
     return f"../{encoder['name']}" if encoder and encoder["model"] is None else None
-
-
-def markdown(value: Any) -> str:
-    """A value as Markdown that shows it and means nothing; `Markdown` as it is."""
-    if isinstance(value, Markdown):
-        return value
-    return _SYNTAX.sub(lambda found: "".join(f"&#{ord(c)};" for c in found[0]), shown(str(value), width=_WIDTH))
-
-
-def code(value: Any) -> Markdown:
-    """A value in code font."""
-    text = shown(str(value), width=_WIDTH)
-    fence = "`" * (_longest_run(text) + 1)
-    pad = " " if text.startswith("`") or text.endswith("`") else ""
-    return Markdown(f"{fence}{pad}{text}{pad}{fence}")
-
-
-def fenced(text: str, language: str) -> str:
-    """A block of code whose fence no line of it can close."""
-    fence = "`" * max(3, _longest_run(text) + 1)
-    return f"{fence}{language}\n{text.rstrip()}\n{fence}"
-
-
-def _longest_run(text: str) -> int:
-    return max((len(run) for run in re.findall("`+", text)), default=0)

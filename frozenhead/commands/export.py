@@ -15,11 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from frozenhead.commands.card import render_card
 from frozenhead.commands.choosing import choose_head
-from frozenhead.commands.report import head_evidence
+from frozenhead.commands.head_files import head_evidence
 from frozenhead.commands.reproduce import embed_command, file_name, fit_command, is_local
 from frozenhead.commands.voice import Silence, Voice
 from frozenhead.embedder.finding import MINILM
@@ -30,8 +28,7 @@ from frozenhead.heads import load_head
 from frozenhead.heads.saving import DESCRIPTION, WEIGHTS, write_description
 from frozenhead.labels import shown
 from frozenhead.pipeline import describe_head, head_space
-from frozenhead.report import HeadEvidence, gather
-from frozenhead.report.intervals import score_intervals
+from frozenhead.report import gather
 from frozenhead.runs import Run, StoredHead
 
 ENCODER_FORMAT = 1
@@ -106,7 +103,7 @@ def export(options: ExportOptions, voice: Voice | None = None) -> dict[str, Any]
         "head": stored.head,
         "split": split,
         "scores": shipment.evidence["heads"][0][split],
-        "intervals": shipment.intervals,
+        "intervals": shipment.evidence["heads"][0][split]["intervals"],
         "encoder_licence": encoder["licence"] if encoder else None,
         "local_encoder": encoder is not None and encoder["model"] is None,
     }
@@ -120,7 +117,6 @@ class _Shipment:
     description: dict[str, Any]
     encoder: dict[str, Any] | None
     evidence: dict[str, Any]
-    intervals: dict[str, Any]
     commands: list[str]
     heads_compared: int
 
@@ -178,8 +174,7 @@ def _pack(run: Run, stored: StoredHead) -> _Shipment:
     features = run.features() if description["takes"] == "vectors" else run.features(damaged="skip")
     record = features.get(stored.feature)
     own = {stored.feature: record} if record and record["space"] == description.get("space_id") else {}
-    head = head_evidence(stored)
-    evidence = gather(corpus=run.corpus(), features=own, heads=[head], run=run.info)
+    evidence = gather(corpus=run.corpus(), features=own, heads=[head_evidence(stored)], run=run.info)
     for source in evidence["dataset"]["sources"]:
         source["path"] = file_name(source["path"])
     return _Shipment(
@@ -187,20 +182,10 @@ def _pack(run: Run, stored: StoredHead) -> _Shipment:
         description=description,
         encoder=_encoder(description) if description["takes"] == "vectors" else None,
         evidence=evidence,
-        intervals=_intervals(head, evidence),
         # a head that reads texts needs a run too, of whatever encoder
         commands=[embed_command(run.info, record or next(iter(features.values()), None)), fit_command(description)],
         heads_compared=len(run.heads()),
     )
-
-
-def _intervals(head: HeadEvidence, evidence: Mapping[str, Any]) -> dict[str, Any]:
-    classes, split = evidence["dataset"]["classes"], evidence["dataset"]["judged_split"]
-    rows = head.predictions[head.predictions["split"] == split]
-    probabilities = rows[[f"prob_{name}" for name in classes]].to_numpy(np.float64)  # (n, K)
-    found = score_intervals(rows["label"].to_numpy(object), probabilities, classes)
-    assert found is not None  # noqa: S101 (`gather` raises where no row is judged)
-    return found
 
 
 def _encoder(description: Mapping[str, Any]) -> dict[str, Any]:
@@ -241,7 +226,6 @@ def _write(shipment: _Shipment, folder: Path) -> dict[str, str]:
     files = {p.name: _sha256(p) for p in sorted(folder.iterdir())}
     card = render_card(
         shipment.evidence,
-        shipment.intervals,
         description=description,
         encoder=encoder,
         commands=shipment.commands,

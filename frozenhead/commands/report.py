@@ -1,17 +1,65 @@
 """`report`: score every head of a run, and write the evidence as JSON and as a page."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from frozenhead.errors import DataError
+from frozenhead.commands.head_files import head_evidence
+from frozenhead.commands.predict import encode_table, output_format
+from frozenhead.commands.vectors import run_vectors
+from frozenhead.commands.voice import Silence, Voice
+from frozenhead.errors import DataError, UsageError
 from frozenhead.files import write_file, write_json
-from frozenhead.heads.saving import read_description
-from frozenhead.report import HeadEvidence, draw, gather, render
-from frozenhead.runs import Run, StoredHead
+from frozenhead.report import draw, gather, render
+from frozenhead.report.evidence import NEAR, check_near
+from frozenhead.runs import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
 
 
-def report(folder: Path) -> dict[str, Any]:
-    """Write `report.json` and `report.html` into the run.
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions:
+    """What the command line says.
+
+    Parameters
+    ----------
+    run : Path
+    near : float
+        Cosine from which two texts are near copies, in (0, 1].
+    errors : Path, optional
+        A file for every row that the selected head gets wrong: .csv, .tsv, .jsonl or .parquet.
+    cache_dir : Path, optional
+        Where the vectors are, if not where the run says.
+    """
+
+    run: Path
+    near: float = NEAR
+    errors: Path | None = None
+    cache_dir: Path | None = None
+
+    def __post_init__(self) -> None:
+        check_near(self.near)
+        if self.errors is None:
+            return
+        if str(self.errors) == "-":
+            raise UsageError("--errors takes a file; standard output is for the report.")
+        output_format(str(self.errors))
+        if not self.errors.parent.is_dir():
+            raise UsageError(
+                f"--errors {self.errors}: there is no folder {self.errors.parent}. Make it first, or name another file."
+            )
+
+
+def report(options: ReportOptions | Path, voice: Voice | None = None) -> dict[str, Any]:
+    """Write `report.json` and `report.html` into the run, and the errors where they are asked for.
+
+    Parameters
+    ----------
+    options : ReportOptions or Path
+        A path is the run's folder.
+    voice : Voice, optional
 
     Returns
     -------
@@ -22,31 +70,39 @@ def report(folder: Path) -> dict[str, Any]:
     ------
     HeadNotFound
         No head was trained yet.
-    RunNotFound, RunDamaged, DataError
+    RunNotFound, RunDamaged, DataError, UsageError, StorageError
     """
-    run = Run.open(folder)
-    if not run.info["classes"]:
-        raise DataError(f"{folder} holds unlabelled texts: there is nothing to compare.")
-    evidence = gather(
-        corpus=run.corpus(),
-        features=run.features(),
-        heads=[head_evidence(h) for h in run.heads()],
-        run=run.info,
-        folder=str(folder),
-    )
-    write_json(folder / "report.json", evidence)
-    write_file(folder / "report.html", render(evidence, draw(evidence)).encode())
+    options = options if isinstance(options, ReportOptions) else ReportOptions(run=options)
+    voice = voice or Silence()
+    run = labelled_run(options.run)
+    corpus, features, heads = run.corpus(), run.features(), [head_evidence(h) for h in run.heads()]
+
+    def vectors(name: str) -> "NDArray[Any]":
+        return run_vectors(run, features[name], corpus, name=name, cache_dir=options.cache_dir)
+
+    wrong: list[pd.DataFrame] = []
+    with voice.bar("report", unit="steps") as advance:
+        evidence = gather(
+            corpus=corpus, features=features, heads=heads, run=run.info, folder=str(options.run), vectors=vectors,
+            near=options.near, progress=advance, take_errors=wrong.append,
+        )  # fmt: skip
+    if reason := evidence["vectors"]["reason"]:
+        voice.say(f"no near copies, neighbours and map: {reason}")
+    write_json(options.run / "report.json", evidence)
+    write_file(options.run / "report.html", render(evidence, draw(evidence)).encode())
+    if options.errors is not None:
+        table = wrong[0]
+        write_file(options.errors, encode_table(table, output_format(str(options.errors)), raw=False))
+        voice.say(f"wrote the {len(table):,} errors of the selected head to {options.errors}")
     return evidence
 
 
-def head_evidence(stored: StoredHead) -> HeadEvidence:
-    """A head as the report reads it. Raises `RunDamaged`."""
-    info = read_description(stored.folder)
-    weights = dict(zip(info["classes"], info["class_weights"], strict=True))
-    return HeadEvidence(
-        feature=stored.feature,
-        head=stored.head,
-        info={**info, "class_weights": weights},
-        history=stored.history(),
-        predictions=stored.predictions(),
-    )
+def labelled_run(folder: Path) -> Run:
+    """The run in a folder. Raises `DataError` if its texts have no labels."""
+    run = Run.open(folder)
+    if not run.info["classes"]:
+        raise DataError(
+            f"{folder} holds unlabelled texts: there is nothing to compare. "
+            "Embed labelled ones: frozenhead embed DATA --label COL"
+        )
+    return run

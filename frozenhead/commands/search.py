@@ -23,7 +23,7 @@ from frozenhead.errors import FrozenheadError, UsageError
 from frozenhead.files import make_folder, write_json
 from frozenhead.heads import Head
 from frozenhead.heads.fitting import FittedHead, estimate_seconds, fit_many, halving_bytes
-from frozenhead.report.metrics import score_block
+from frozenhead.report.metrics import ranking_scores
 from frozenhead.runs import read_json
 
 FORMAT = 1
@@ -165,10 +165,10 @@ def validation_scores(one: FittedHead, rows: Any, keeper: Keeper) -> dict[str, A
         return {"val": None, "error": one.error}
     try:
         labels, probabilities = keeper.labels[keeper.split["val"]], one.head.predict_proba(rows)
-        block = score_block(labels, probabilities, one.head.classes_.tolist(), keeper.weights) or {}
+        scores = ranking_scores(labels, probabilities, one.head.classes_.tolist())
     except ValueError as error:  # trained to numbers that are not finite on these rows
         return {"val": None, "error": str(error)}
-    return {"val": {name: block[name] for name in SCORES}, "error": None}
+    return {"val": scores, "error": None}
 
 
 def choose(rows: Sequence[Mapping[str, Any]], *, by_setting: bool) -> int | None:

@@ -1,28 +1,45 @@
 """Everything the report says, as one value that JSON can hold: the content of `report.json`.
 
-Imports metrics, predictions, truncation and errors. The page, the figures and the terminal table draw from it and
-compute no score.
+Imports the modules that find things out, none that draws. The page, the figures, the table and the Markdown draw from
+the evidence and compute no score. What every field means stands in docs/report.md.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from frozenhead.errors import DataError, HeadNotFound, RunDamaged
+from frozenhead.errors import CacheDamaged, DataError, HeadNotFound, RunDamaged, StorageError, UsageError
 from frozenhead.report.advice import advice
-from frozenhead.report.metrics import balanced_weights, score_block
-from frozenhead.report.predictions import HeadEvidence, aligned_predictions
-from frozenhead.report.truncation import in_windows
+from frozenhead.report.conflicts import label_conflicts
+from frozenhead.report.copies import Copies, find_copies
+from frozenhead.report.dataset import describe, in_train
+from frozenhead.report.judging import Answer, Court, Errors, Sampling, baseline_of, entry, rank
+from frozenhead.report.label_issues import label_issues
+from frozenhead.report.metrics import balanced_weights
+from frozenhead.report.predictions import HeadEvidence
+from frozenhead.report.projection import plane
+from frozenhead.report.resampling import Draws
 
-FORMAT = 1
-SPLITS = ("train", "val", "test")
+FORMAT = 2
+NEAR = 0.95
+DRAWS = 2000
+SEED = 0
+LEVEL = 0.95
+
+ReadVectors = Callable[[str], NDArray[Any]]
+"""The vectors (N, D) of a feature set, in the order of the corpus; raises `CacheDamaged`."""
+Advance = Callable[[int, int], None]
+"""Called with (stages done, stages to do)."""
+Scored = tuple[list[dict[str, Any]], Draws]
+TakeErrors = Callable[[pd.DataFrame], None]
 
 # What the report repeats of run.json; split and sources stand under "dataset".
 _RUN_KEYS = ("command", "created", "versions", "columns", "options")
+STAGES = 7
 
 
 def gather(
@@ -32,6 +49,12 @@ def gather(
     heads: Sequence[HeadEvidence],
     run: Mapping[str, Any],
     folder: str = "RUN",
+    vectors: ReadVectors | None = None,
+    near: float = NEAR,
+    draws: int = DRAWS,
+    seed: int = SEED,
+    progress: Advance | None = None,
+    take_errors: TakeErrors | None = None,
 ) -> dict[str, Any]:
     """Score every head and describe the data they were judged on.
 
@@ -50,6 +73,16 @@ def gather(
         run.json.
     folder : str
         The run's, for the commands that the report advises.
+    vectors : function, optional
+        Reads the vectors of a feature set: for near copies, neighbours and the map, which are left out without.
+    near : float
+        Cosine from which two texts are near copies, in (0, 1].
+    draws, seed : int
+        Of the bootstrap.
+    progress : function, optional
+        Told how far the work is.
+    take_errors : function, optional
+        Handed every judged row that the selected head has wrong: the table of `error_rows`, and its `copy`.
 
     Returns
     -------
@@ -64,34 +97,82 @@ def gather(
         No row to judge a head on.
     RunDamaged
         Predictions that do not belong to this corpus.
+    UsageError
+        `near` is no cosine.
     """
+    corpus = corpus.reset_index(drop=True)  # rows are told apart by position from here on
+    _check(corpus, heads, near)
+    stage = _Stages(progress)
+    classes = [str(name) for name in run.get("classes") or heads[0].info["classes"]]
+    sampling = Sampling(draws=draws, seed=seed, level=LEVEL)
+    court = Court.of(corpus, classes, train_weights(corpus, classes), sampling=sampling)
+    answers, vals = _ranked(court, heads)
+    stage.done()
+    feature, matrix, reason = _vectors(vectors, [answer.head.feature for answer in answers], features)
+    copies = find_copies(corpus, matrix, threshold=near, feature=feature)
+    stage.done()
+    entries, scored = _entries(court, answers, vals, _test_rows(court, corpus, copies), stage)
+    baseline, errors = baseline_of(answers), Errors(court=court, answers=answers)
+    if take_errors:
+        take_errors(errors.table(corpus, copies.kind))
+    evidence = {
+        "format": FORMAT,
+        "dataset": describe(corpus, features, run, classes=classes, weights=court.weights),
+        "selected": _name(answers[0]),
+        "baseline": None if baseline is None else _name(answers[baseline]),
+        "heads": entries,
+        "comparisons": court.compare(answers, [_name(answer) for answer in answers], scored),
+        "copies": copies.block,
+        "conflicts": label_conflicts(corpus),
+        "mistakes": errors.block(corpus, copies.kind, matrix),
+        "label_issues": _label_issues(answers, corpus, classes, folder),
+        "map": None
+        if matrix is None
+        else plane(corpus, matrix, classes, errors.wrong(len(corpus)), feature=str(feature)),
+        "advice": advice(run, folder),
+        "vectors": {"feature": feature, "reason": reason},
+        "run": {key: run[key] for key in _RUN_KEYS if key in run},
+    }
+    stage.done()
+    found: dict[str, Any] = plain(evidence)
+    return found
+
+
+class _Stages:
+    """Tells how far the work is."""
+
+    def __init__(self, progress: Advance | None) -> None:
+        self._progress, self._done = progress, 0
+        if progress:
+            progress(0, STAGES)
+
+    def done(self) -> None:
+        self._done += 1
+        if self._progress:
+            self._progress(self._done, STAGES)
+
+
+def _check(corpus: pd.DataFrame, heads: Sequence[HeadEvidence], near: float) -> None:
+    check_near(near)
     if not heads:
         raise HeadNotFound("The run has no trained head, expected at least one. Run `frozenhead fit` first.")
-    corpus = corpus.reset_index(drop=True)  # rows are told apart by position from here on
-    judged = corpus[corpus["split"].isin(["val", "test"])]
-    if judged.empty:
+    if not corpus["split"].isin(["val", "test"]).any():
         raise DataError(
             "The corpus has neither validation nor test rows, so no head can be judged. "
             "Run `frozenhead embed` with --split, --val or --test."
         )
-    classes = [str(name) for name in heads[0].info["classes"]]
-    weights = _train_weights(corpus, classes)
-    in_train = _in_train(corpus)
-    entries = [_head_entry(head, judged, in_train[judged.index], classes, weights) for head in heads]
-    entries.sort(key=_validation_rank)  # stable: equals stay as given
-    evidence = {
-        "format": FORMAT,
-        "dataset": _dataset(corpus, features, run, classes=classes, weights=weights, in_train=in_train),
-        "selected": {"feature": entries[0]["feature"], "head": entries[0]["head"]},
-        "heads": entries,
-        "advice": advice(run, folder),
-        "run": {key: run[key] for key in _RUN_KEYS if key in run},
-    }
-    plain: dict[str, Any] = _plain(evidence)
-    return plain
 
 
-def _train_weights(corpus: pd.DataFrame, classes: list[str]) -> dict[str, float]:
+def check_near(near: float) -> None:
+    """Raise `UsageError` unless this is a cosine from which texts can be near copies."""
+    if not 0 < near <= 1:  # NaN is refused as well
+        raise UsageError(
+            f"The threshold of near copies is {near}; expected a cosine above 0 and at most 1, such as 0.95."
+        )
+
+
+def train_weights(corpus: pd.DataFrame, classes: list[str]) -> dict[str, float]:
+    """Balanced weights of the training labels. Raises `RunDamaged` where corpus and classes do not fit."""
     unknown = sorted(set(corpus["label"]) - set(classes), key=str)
     if unknown:
         raise RunDamaged(
@@ -103,135 +184,90 @@ def _train_weights(corpus: pd.DataFrame, classes: list[str]) -> dict[str, float]
         raise RunDamaged(f"The heads do not fit the corpus: {error}. Run `frozenhead fit` again.") from error
 
 
-def _in_train(corpus: pd.DataFrame) -> "pd.Series[bool]":
-    """Whether a row's text stands, word for word, in the training split."""
-    return corpus["key"].isin(set(corpus.loc[corpus["split"] == "train", "key"]))
+def _ranked(court: Court, heads: Sequence[HeadEvidence]) -> tuple[list[Answer], list[dict[str, Any] | None]]:
+    """What the heads said, the best on validation first, and their validation scores."""
+    answers = [court.hear(head) for head in heads]
+    blocks = [court.block(answer, court.in_split("val")) for answer in answers]
+    order = rank(blocks)
+    return [answers[i] for i in order], [blocks[i] for i in order]
 
 
-def _head_entry(
-    head: HeadEvidence,
-    judged: pd.DataFrame,
-    in_train: "pd.Series[bool]",
-    classes: list[str],
-    weights: dict[str, float],
-) -> dict[str, Any]:
+def _vectors(
+    read: ReadVectors | None, ranked: Sequence[str], features: Mapping[str, Any]
+) -> tuple[str | None, NDArray[Any] | None, str | None]:
+    """The feature set of the best head that has vectors, else the first; its vectors, or why there are none."""
+    feature = next((name for name in [*ranked, *features] if name in features), None)
+    if feature is None:
+        return None, None, "the run has no feature set"
+    if read is None:
+        return None, None, f"the vectors of {feature} were not given"
     try:
-        probabilities, predicted = aligned_predictions(head, judged, classes)  # (n, K), (n,) in the order of `judged`
-        is_test = (judged["split"] == "test").to_numpy()
-        labels = judged["label"].to_numpy(dtype=object)
+        return feature, read(feature), None
+    except (CacheDamaged, StorageError) as error:
+        return None, None, " ".join(str(error).split())
 
-        def score(rows: NDArray[np.bool_]) -> dict[str, Any] | None:
-            return score_block(labels[rows], probabilities[rows], classes, weights, predicted=predicted[rows])
 
-        scores = {
-            "val": score(~is_test),
-            "test": score(is_test),
-            "test_without_leaks": score(is_test & ~in_train.to_numpy(dtype=bool)),
-        }
+def _test_rows(court: Court, corpus: pd.DataFrame, copies: Copies) -> dict[str, NDArray[np.bool_]]:
+    """The test rows, all and without copies, by the name of their score block: masks of the judged rows (n,)."""
+    test, places = court.in_split("test"), court.rows.index.to_numpy()
+    leaked = in_train(corpus).to_numpy(dtype=bool)[places]
+    return {"test": test, "test_without_leaks": test & ~leaked, "test_without_copies": test & ~copies.any[places]}
+
+
+def _entries(
+    court: Court,
+    answers: Sequence[Answer],
+    vals: Sequence[dict[str, Any] | None],
+    tests: Mapping[str, NDArray[np.bool_]],
+    stage: "_Stages",
+) -> tuple[list[dict[str, Any]], Scored]:
+    """Every head, and what its judged split was scored by."""
+    scored: dict[str, Scored | None] = {}
+    seen: list[tuple[NDArray[np.bool_], str]] = []
+    for name, rows in tests.items():
+        same = next((other for mask, other in seen if np.array_equal(mask, rows)), None)
+        scored[name] = scored[same] if same else court.score(answers, rows)
+        seen.append((rows, name))
+        stage.done()
+    split = court.judged_split
+    if split == "val":
+        scored["val"] = court.score(answers, court.in_split("val"))
+    judged = scored[split]
+    assert judged is not None  # noqa: S101 (`_check` saw that there are rows)
+    blocks = {"val": vals} | {name: found[0] for name, found in scored.items() if found}
+    missing = dict.fromkeys(tests)
+    entries = [
+        entry(court, answer, missing | {name: of_all[h] for name, of_all in blocks.items()}, split=split)
+        for h, answer in enumerate(answers)
+    ]
+    stage.done()
+    return entries, judged
+
+
+def _label_issues(answers: Sequence[Answer], corpus: pd.DataFrame, classes: list[str], folder: str) -> dict[str, Any]:
+    """By the best head that has folds; without any the best head is the one to make them with."""
+    head = next((answer.head for answer in answers if answer.head.folds is not None), answers[0].head)
+    try:
+        return label_issues(head.folds, corpus, classes, feature=head.feature, head=head.head, folder=folder)
     except ValueError as error:
         raise RunDamaged(
-            f"The predictions of {head.head} on {head.feature} do not belong to this run: {error}. "
-            "Run `frozenhead fit` again."
+            f"The folds of {head.head} on {head.feature} do not belong to this run: {error}. "
+            "Run `frozenhead fit` with --folds and --refit again."
         ) from error
-    return {
-        "feature": head.feature,
-        "head": head.head,
-        **scores,
-        "fit_seconds": head.info.get("fit_seconds"),
-        "best_epoch": head.info.get("best_epoch"),
-        "epochs": len(head.history) or None,
-        "seed": head.info.get("seed"),
-        "params": dict(head.info.get("params") or {}),
-        "class_weights": head.info.get("class_weights"),
-        "temperature": head.info.get("temperature"),
-        "threshold": head.info.get("threshold"),
-        "history": [dict(epoch) for epoch in head.history],
-    }
 
 
-def _validation_rank(entry: dict[str, Any]) -> tuple[float, float]:
-    val = entry["val"]
-    return (-val["macro_f1"], val["log_loss"]) if val else (1.0, 0.0)
+def _name(answer: Answer) -> dict[str, str]:
+    return {"feature": answer.head.feature, "head": answer.head.head}
 
 
-def _dataset(
-    corpus: pd.DataFrame,
-    features: Mapping[str, Mapping[str, Any]],
-    run: Mapping[str, Any],
-    *,
-    classes: list[str],
-    weights: dict[str, float],
-    in_train: "pd.Series[bool]",
-) -> dict[str, Any]:
-    counts = corpus.groupby(["label", "split"]).size().to_dict()
-    class_counts = {name: {split: int(counts.get((name, split), 0)) for split in SPLITS} for name in classes}
-    for per_split in class_counts.values():
-        per_split["all"] = sum(per_split.values())
-    texts = corpus["key"].nunique()
-    return {
-        "rows": len(corpus),
-        "classes": classes,
-        "class_counts": class_counts,
-        "split_counts": {split: sum(class_counts[name][split] for name in classes) for split in SPLITS},
-        "split_rule": (run.get("split") or {}).get("rule"),
-        "judged_split": "test" if (corpus["split"] == "test").any() else "val",
-        "class_weights": weights,
-        "duplicates": {
-            "distinct_texts": texts,
-            "duplicate_rows": len(corpus) - texts,
-            "conflicting_texts": int((corpus.groupby("key")["label"].nunique() > 1).sum()),
-        },
-        "leakage": _leakage(corpus, classes, in_train),
-        "truncation": {name: feature["truncation"] for name, feature in features.items() if "truncation" in feature},
-        "lengths": _lengths(features),
-        "sources": list(run.get("sources") or []),
-    }
-
-
-def _leakage(corpus: pd.DataFrame, classes: list[str], in_train: "pd.Series[bool]") -> dict[str, Any]:
-    test, val = corpus["split"] == "test", corpus["split"] == "val"
-    return {
-        "test_rows": int(test.sum()),
-        "test_rows_in_train": int((test & in_train).sum()),
-        "val_rows": int(val.sum()),
-        "val_rows_in_train": int((val & in_train).sum()),
-        "per_class": {
-            name: {"test_rows": int(of_class.sum()), "in_train": int((of_class & in_train).sum())}
-            for name in classes
-            for of_class in [test & (corpus["label"] == name)]
-        },
-    }
-
-
-def _lengths(features: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Token counts once per encoder, limit and fate: `minilm.pooler` and `minilm.mean` read the same tokens."""
-    groups: dict[str, Any] = {}
-    for name, feature in features.items():
-        if "lengths" not in feature or "truncation" not in feature:
-            continue
-        encoder, limit = feature["encoder"]["name"], feature["truncation"]["max_length"]
-        group = groups.setdefault(
-            f"{encoder}@{limit}{' in windows' if in_windows(feature['truncation']) else ''}",
-            {
-                "encoder": encoder,
-                "max_length": limit,
-                "features": [],
-                "truncation": feature["truncation"],
-                "per_class": feature["lengths"],
-            },
-        )
-        group["features"].append(name)
-    return groups
-
-
-def _plain(value: Any) -> Any:
-    """Turn numpy scalars into Python's, tuples into lists, and numbers JSON cannot hold into None."""
+def plain(value: Any) -> Any:
+    """Turn numpy's values into Python's, tuples into lists, and numbers JSON cannot hold into None."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.generic):
-        return _plain(value.item())
+        return [plain(item) for item in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

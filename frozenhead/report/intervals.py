@@ -1,28 +1,30 @@
 """How far a score may lie from the true one, given that it was measured on n rows only.
 
-Imports metrics and numpy. A share of rows (accuracy, recall) gets Wilson's interval, a closed form (Wilson 1927).
-Scores that are no share of rows get the percentile bootstrap, stratified: each draw takes, within every class, as many
-rows as the class has, with replacement (Efron & Tibshirani 1993, chapters 8 and 13).
-Letters: `n` rows, `K` classes, `R` draws.
+Imports resampling (its draws) and numpy. A share of rows (accuracy, precision, recall) gets Wilson's
+interval, a closed form (Wilson 1927), and so does the F1 of a class, which is one share written otherwise. Scores that
+are no share of rows get the percentile bootstrap (Efron & Tibshirani 1993, chapter 13), two of them with a change:
+
+- The calibration error is a sum of distances, so noise only raises it, that of a draw on top of that of the rows:
+  percentiles of the draws lie too high. Their mirror image in the score (the basic bootstrap) makes good for that, but
+  may end too low. The interval reaches as far as both, and down to 0 where right probabilities would show as much.
+- Areas under curves of which only some draws could be afforded get a normal interval, with the draws' deviation.
+
+Letters: `K` classes, `R` draws.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from frozenhead.report.metrics import check_probabilities, positions, row_losses
+from frozenhead.report.resampling import Draws
 
-DRAWS = 1000
 LEVEL = 0.95
-SEED = 0
 
 Interval = list[float]
 """[low, high], as JSON has it."""
-
-_AT_ONCE = 2**22  # rows drawn at a time: 32 MiB of row numbers
 
 
 def wilson(hits: int, rows: int, *, level: float = LEVEL) -> Interval:
@@ -50,121 +52,95 @@ def wilson(hits: int, rows: int, *, level: float = LEVEL) -> Interval:
     return [0.0 if hits == 0 else centre - half, 1.0 if hits == rows else centre + half]
 
 
-def score_intervals(
-    labels: Sequence[str] | NDArray[Any],
-    probabilities: NDArray[np.float64],
-    classes: Sequence[str],
-    *,
-    draws: int = DRAWS,
-    seed: int = SEED,
-    level: float = LEVEL,
-) -> dict[str, Any] | None:
-    """Intervals of the scores that `score_block` gives for the same arguments.
+def f1_interval(hits: int, claimed: int, support: int, *, level: float = LEVEL) -> Interval:
+    """Interval of the F1 of a class.
+
+    Of the rows that have the class or are given it, the share J that has both makes F1 = 2 J / (1 + J). So Wilson's
+    interval of J is one of F1, and unlike a bootstrap it is not of width 0 where no row is wrong.
 
     Parameters
     ----------
-    labels : sequence of str, length n
-    probabilities : float64 array (n, K)
-        Columns in the order of `classes`.
-    classes : sequence of str, length K
-    draws : int
-        R, of the bootstrap.
-    seed : int
-        Of the draws: equal arguments give equal intervals.
+    hits, claimed, support : int
+        Rows that have the class and are given it, that are given it, that have it. Not both of the last are 0.
     level : float
-
-    Returns
-    -------
-    dict or None
-        `accuracy` (Wilson), `balanced_accuracy`, `macro_f1`, `log_loss` (bootstrap), each [low, high]; `per_class`
-        {label: {`recall` (Wilson), `f1` (bootstrap)}}, both None for a class without rows; `draws`, `seed`, `level`.
-        None when n = 0.
-
-    Raises
-    ------
-    ValueError
-        A label outside `classes`, or numbers that are not probabilities.
     """
-    true, K = positions(labels, classes), len(classes)  # (n,)
-    check_probabilities(probabilities, (len(true), K))
-    if len(true) == 0:
-        return None
-    predicted = probabilities.argmax(axis=1)
-    confusion = np.bincount(K * true + predicted, minlength=K * K).reshape(K, K)  # (K, K)
-    support = confusion.sum(axis=1)  # (K,)  the same in every draw
-    rng = np.random.default_rng(seed)
-    hits, claimed = draw_counts(confusion, draws, rng)  # (R, K), (R, K)
-    f1 = np.divide(2 * hits, support + claimed, out=np.zeros(hits.shape), where=support + claimed > 0)  # (R, K)
-    recall = hits[:, support > 0] / support[support > 0]  # (R, classes that have rows)
-    per_class = {
-        name: {
-            "recall": wilson(int(confusion[c, c]), int(support[c]), level=level) if support[c] else None,
-            "f1": _middle(f1[:, c], level) if support[c] else None,
-        }
-        for c, name in enumerate(classes)
-    }
-    return {
-        "accuracy": wilson(int(confusion.trace()), len(true), level=level),
-        "balanced_accuracy": _middle(recall.mean(axis=1), level),
-        "macro_f1": _middle(f1.mean(axis=1), level),
-        "log_loss": _middle(draw_means(row_losses(probabilities, true), true, draws, rng), level),
-        "per_class": per_class,
-        "draws": draws,
-        "seed": seed,
-        "level": level,
-    }
+    low, high = wilson(hits, claimed + support - hits, level=level)
+    return [2 * low / (1 + low), 2 * high / (1 + high)]
 
 
-def draw_counts(
-    confusion: NDArray[np.int64], draws: int, rng: np.random.Generator
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Stratified bootstrap of a confusion table, without touching a row.
-
-    Drawing n_c rows of class c with replacement makes row c of the table multinomial: n_c trials, chances
-    confusion[c] / n_c. Only what scores need of the drawn tables is kept.
+def interval_block(
+    block: Mapping[str, Any], draws: Draws, h: int, classes: Sequence[str], *, level: float = LEVEL
+) -> dict[str, Any]:
+    """Intervals of a block's scores: what stands there as `intervals`.
 
     Parameters
     ----------
-    confusion : int64 array (K, K)
-        Rows true, columns predicted.
-    draws : int
-    rng : Generator
+    block : mapping
+        What `score_block` returned.
+    draws : Draws
+        Of the same rows.
+    h : int
+        Which of the drawn heads the block belongs to.
+    classes : sequence of str, length K
+    level : float
+        In (0, 1).
 
     Returns
     -------
-    hits : int64 array (R, K)
-        The diagonals of the drawn tables.
-    claimed : int64 array (R, K)
-        Their column sums: rows that were given to each class.
+    dict
+        `level`, `draws`, `seed`; each score of the block as [low, high], None where it is undefined; `methods` {score:
+        "wilson", "bootstrap", "percentile and basic bootstrap", or "normal, from 300 draws"}; `per_class`
+        {label: {`precision`, `recall`, `f1`}}, None where no row stands behind one, and the last two for a class
+        without rows.
     """
-    K = len(confusion)
-    hits, claimed = np.zeros((draws, K), np.int64), np.zeros((draws, K), np.int64)
-    for c, row in enumerate(confusion):
-        (found,) = np.nonzero(row)  # a class is taken for few others, so K² draws become about K
-        if len(found) == 0:
-            continue
-        drawn = rng.multinomial(row.sum(), row[found] / row.sum(), size=draws)  # (R, len(found))
-        claimed[:, found] += drawn
-        if row[c]:
-            hits[:, c] = drawn[:, np.searchsorted(found, c)]
-    return hits, claimed
+    hits, claimed = [0] * len(classes), [0] * len(classes)
+    for row, column, count in block["confusion"]:
+        claimed[column] += count
+        hits[column] += count if row == column else 0
+    support = [block["per_class"][name]["support"] for name in classes]
+    drawn = {
+        name: None if block[name] is None else _interval(block[name], values[h], draws.draws, level)
+        for name, values in draws.scores.items()
+    }
+    drawn["ece"] = _ece_interval(block["ece"], draws.scores["ece"][h], *draws.noise[h].tolist(), level=level)
+    methods = {name: _method(name, values.shape[1], draws.draws) for name, values in draws.scores.items()}
+    return {
+        "level": level,
+        "draws": draws.draws,
+        "seed": draws.seed,
+        **(drawn | {"accuracy": wilson(sum(hits), block["rows"], level=level)}),
+        "methods": methods | dict.fromkeys(("accuracy", "precision", "recall", "f1"), "wilson"),
+        "per_class": {
+            name: {
+                "precision": wilson(hits[c], claimed[c], level=level) if claimed[c] else None,
+                "recall": wilson(hits[c], support[c], level=level) if support[c] else None,
+                "f1": f1_interval(hits[c], claimed[c], support[c], level=level) if support[c] else None,
+            }
+            for c, name in enumerate(classes)
+        },
+    }
 
 
-def draw_means(
-    values: NDArray[np.float64], strata: NDArray[np.int64], draws: int, rng: np.random.Generator
-) -> NDArray[np.float64]:
-    """Stratified bootstrap of a mean: values (n,) in strata (n,) of 0, 1, ... -> means (R,)."""
-    sums = np.zeros(draws)
-    for stratum in range(int(strata.max()) + 1):
-        own = values[strata == stratum]
-        step = max(1, _AT_ONCE // max(1, len(own)))
-        for start in range(0, draws if len(own) else 0, step):
-            stop = min(start + step, draws)
-            sums[start:stop] += own[rng.integers(len(own), size=(stop - start, len(own)))].sum(axis=1)
-    return sums / len(values)
-
-
-def _middle(drawn: NDArray[np.float64], level: float) -> Interval:
-    """The percentile interval of drawn scores (R,)."""
+def percentiles(drawn: NDArray[np.float64], level: float) -> Interval:
+    """The middle `level` of drawn scores (R,)."""
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return [float(low), float(high)]
+
+
+def _interval(score: float, drawn: NDArray[np.float64], draws: int, level: float) -> Interval:
+    if len(drawn) == draws:
+        return percentiles(drawn, level)
+    half = NormalDist().inv_cdf((1 + level) / 2) * float(drawn.std(ddof=1))
+    return [max(0.0, score - half), min(1.0, score + half)]  # the areas lie in 0..1
+
+
+def _ece_interval(ece: float, drawn: NDArray[np.float64], noise: float, deviation: float, *, level: float) -> Interval:
+    low, high = percentiles(drawn, level)
+    could_be_noise = ece <= noise + NormalDist().inv_cdf((1 + level) / 2) * deviation
+    return [0.0 if could_be_noise else max(0.0, min(low, 2 * ece - high)), min(1.0, max(high, 2 * ece - low))]
+
+
+def _method(name: str, drawn: int, draws: int) -> str:
+    if drawn < draws:
+        return f"normal, from {drawn} draws"
+    return "percentile and basic bootstrap" if name == "ece" else "bootstrap"

@@ -1,6 +1,6 @@
-"""Scores of predicted probabilities against labels, all read off one confusion table.
+"""Scores of predicted probabilities against labels.
 
-Imports numpy only, so that a report costs no scikit-learn; the tests hold every number to scikit-learn's.
+Imports areas and numpy, so that a report costs no scikit-learn; the tests hold every number to scikit-learn's.
 Letters: `n` rows, `K` classes.
 """
 
@@ -10,8 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from frozenhead.report.areas import areas, slots
+
 # How far a row of probabilities may be from 1: float32 softmax over thousands of classes stays below 1e-5.
 SUM_TOLERANCE = 1e-3
+
+BINS = 15  # of the calibration error, as Guo et al. (2017) have it
 
 
 def balanced_weights(train_labels: Iterable[str], classes: Sequence[str]) -> dict[str, float]:
@@ -58,49 +62,71 @@ def score_block(
     weights : mapping of str to float
         Weight of each class in `weighted_log_loss` = sum_i w_{y_i} l_i / sum_i w_{y_i}.
     predicted : sequence of str, length n, optional
-        Predicted labels; default the ones of the largest probabilities, the first of equals.
+        Predicted labels, as a threshold may have them; default the ones of the largest probabilities, the first of
+        equals.
 
     Returns
     -------
     dict or None
-        `rows`, `accuracy`, `balanced_accuracy` (mean recall of the classes that have rows), `macro_f1`,
-        `log_loss` and `weighted_log_loss` (nats), `per_class` ({label: precision, recall, f1, support}; 0.0 where
-        the ratio is 0 / 0) and `confusion` (K lists of K counts, rows true, columns predicted), all plain values.
-        None when n = 0.
+        Plain values; None when n = 0. Of the predicted labels: `rows`, `accuracy`, `balanced_accuracy` (mean recall of
+        the classes that have rows), `macro_f1` (over all K), `weighted_f1` (by support), `mcc` (0.0 where one class
+        alone is predicted, None where one class alone has rows).
+        Of the probabilities, whatever was predicted: `log_loss` and `weighted_log_loss` (nats), `brier` (mean of
+        sum_c (p_c - [y = c])^2, halved for two classes: scikit-learn's scale), `ece` (`calibration_gaps`),
+        `average_precision` and `roc_auc` (one class against the rest, mean over the classes that have rows; the
+        second None where one class alone has).
+        `per_class` {label: `precision`, `recall`, `f1` (0.0 where the ratio is 0 / 0), `support`, `average_precision`,
+        `roc_auc` (None where they are undefined)}; `confusion` (see `confusion_matrix`); `intervals` None, for
+        `interval_block` to fill.
 
     Raises
     ------
     ValueError
         A label outside `classes`, or numbers that are not probabilities.
     """
-    true = positions(labels, classes)  # (n,)
-    check_probabilities(probabilities, (len(true), len(classes)))
+    true, chosen = _checked(labels, probabilities, classes, predicted)  # (n,), (n,)
     if len(true) == 0:
         return None
-    K = len(classes)
-    chosen = probabilities.argmax(axis=1) if predicted is None else positions(predicted, classes)  # (n,)
-    confusion = np.bincount(K * true + chosen, minlength=K * K).reshape(K, K)  # (K, K)
-    precision, recall, f1, support = _per_class(confusion)
+    tally = tallies(true, chosen, len(classes))  # (K,), (K,), (K,)
     losses = row_losses(probabilities, true)  # (n,)
-    row_weights = np.array([weights[name] for name in classes])[true]  # (n,)
+    bins, gaps = calibration_gaps(probabilities, true)  # (n,), (n,)
+    ranking = _ranking(probabilities, true, tally[2])  # (2, K)
     return {
         "rows": len(true),
-        "accuracy": float(confusion.trace() / len(true)),
-        "balanced_accuracy": float(recall[support > 0].mean()),
-        "macro_f1": float(f1.mean()),
+        **_decided(tally),
         "log_loss": float(losses.mean()),
-        "weighted_log_loss": float(np.average(losses, weights=row_weights)),
-        "per_class": {
-            name: {
-                "precision": float(precision[c]),
-                "recall": float(recall[c]),
-                "f1": float(f1[c]),
-                "support": int(support[c]),
-            }
-            for c, name in enumerate(classes)
-        },
-        "confusion": confusion.tolist(),
+        "weighted_log_loss": float(np.average(losses, weights=np.array([weights[name] for name in classes])[true])),
+        "brier": float(row_briers(probabilities, true).mean()),
+        "ece": float(np.abs(np.bincount(bins, gaps, BINS)).sum() / len(true)),
+        "average_precision": _mean(ranking[0]),
+        "roc_auc": _mean(ranking[1]),
+        "per_class": _per_class(classes, tally, ranking),
+        "confusion": _triplets(true, chosen, len(classes)),
+        "intervals": None,
     }
+
+
+def ranking_scores(
+    labels: Sequence[str] | NDArray[Any], probabilities: NDArray[np.float64], classes: Sequence[str]
+) -> dict[str, float]:
+    """`macro_f1`, `accuracy` and `log_loss` as `score_block` has them: what a search ranks its candidates by.
+
+    Many times cheaper, for it ranks no rows. Raises `ValueError` as `score_block` does, and when n = 0.
+    """
+    true, chosen = _checked(labels, probabilities, classes, None)
+    if len(true) == 0:
+        raise ValueError("no rows have no scores")
+    scores = decision_scores(*tallies(true, chosen, len(classes)))
+    log_loss = float(row_losses(probabilities, true).mean())
+    return {"macro_f1": float(scores["macro_f1"]), "accuracy": float(scores["accuracy"]), "log_loss": log_loss}
+
+
+def confusion_matrix(block: Mapping[str, Any], K: int) -> NDArray[np.int64]:
+    """The whole table (K, K), rows true, of a block's `confusion`: [true position, predicted position, rows], no 0."""
+    table = np.zeros((K, K), dtype=np.int64)
+    for row, column, count in block["confusion"]:
+        table[row, column] = count
+    return table
 
 
 def positions(labels: Iterable[str], classes: Sequence[str]) -> NDArray[np.int64]:
@@ -130,20 +156,134 @@ def row_losses(probabilities: NDArray[np.float64], true: NDArray[np.int64]) -> N
     return losses
 
 
+def row_briers(probabilities: NDArray[np.float64], true: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Squared distance of the probabilities from the truth (n,), in 0..2, halved for two classes."""
+    of_truth = probabilities[np.arange(len(true)), true]  # (n,)
+    others = np.maximum(np.einsum("ic,ic->i", probabilities, probabilities) - of_truth**2, 0)  # (n,)
+    briers: NDArray[np.float64] = (others + (1 - of_truth) ** 2) * (0.5 if probabilities.shape[1] < 3 else 1.0)
+    return briers
+
+
+def calibration_gaps(
+    probabilities: NDArray[np.float64], true: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The rows' part in the expected calibration error, sum_b |sum_{i in b} gap_i| / n.
+
+    It asks whether the probabilities can be believed, so it looks at the largest one and its class, the first of
+    equals, even where a threshold decides otherwise.
+
+    Returns
+    -------
+    bins : int64 array (n,)
+        As `confidence_bins` has them.
+    gaps : float64 array (n,)
+        The largest probability, less 1 where its class is the true one.
+    """
+    bins, confidence = confidence_bins(probabilities)
+    return bins, confidence - (probabilities.argmax(axis=1) == true)
+
+
+def confidence_bins(probabilities: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Which of `BINS` intervals (b/15, (b+1)/15] holds each row's largest probability (n,), and the latter (n,)."""
+    confidence = probabilities.max(axis=1)  # (n,)
+    return np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], confidence), confidence
+
+
+def tallies(
+    true: NDArray[np.int64], chosen: NDArray[np.int64], K: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Rows of each class that are right, that are given to it, and that it has: three int64 arrays (K,)."""
+    hits, claimed, support = (np.bincount(rows, minlength=K) for rows in (true[true == chosen], chosen, true))
+    return hits, claimed, support
+
+
+def decision_scores(
+    hits: NDArray[Any], claimed: NDArray[Any], support: NDArray[np.int64]
+) -> dict[str, NDArray[np.float64]]:
+    """Scores that depend on the predicted labels only, of one or many tables (..., K) with one support (K,).
+
+    `accuracy`, `balanced_accuracy`, `macro_f1`, `weighted_f1`, and `mcc` (R_K of Gorodkin 2004; 0.0 where it is 0 / 0,
+    as scikit-learn has it), each (...).
+    """
+    n, has_rows = support.sum(), support > 0
+    f1 = ratio(2 * hits, support + claimed)  # (..., K)  = 2 P R / (P + R), and defined wherever either is
+    truth, guess = float(n) ** 2 - float(support @ support), float(n) ** 2 - (claimed * 1.0 * claimed).sum(axis=-1)
+    agreement = n * 1.0 * hits.sum(axis=-1) - claimed @ support.astype(np.float64)  # (...)
+    return {
+        "accuracy": hits.sum(axis=-1) / n,
+        "balanced_accuracy": (hits[..., has_rows] / support[has_rows]).mean(axis=-1),
+        "macro_f1": f1.mean(axis=-1),
+        "weighted_f1": f1 @ support / n,
+        "mcc": ratio(agreement, np.sqrt(truth * guess)),
+    }
+
+
+def ratio(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
+    """`part` / `whole`, 0.0 where the whole is 0."""
+    part, whole = np.broadcast_arrays(part, whole)
+    shares: NDArray[np.float64] = np.divide(part, whole, out=np.zeros(part.shape), where=whole > 0)
+    return shares
+
+
+def _checked(
+    labels: Sequence[str] | NDArray[Any],
+    probabilities: NDArray[np.float64],
+    classes: Sequence[str],
+    predicted: Sequence[str] | NDArray[Any] | None,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    true = positions(labels, classes)  # (n,)
+    check_probabilities(probabilities, (len(true), len(classes)))
+    if predicted is not None:
+        return true, positions(predicted, classes)
+    return true, probabilities.argmax(axis=1) if len(true) else true
+
+
+def _decided(tally: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]) -> dict[str, float | None]:
+    scores: dict[str, float | None] = {name: float(value) for name, value in decision_scores(*tally).items()}
+    if np.count_nonzero(tally[2]) == 1:  # no label can be told from another where all are the same
+        scores["mcc"] = None
+    return scores
+
+
+def _ranking(
+    probabilities: NDArray[np.float64], true: NDArray[np.int64], support: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Average precision and ROC area of each class against the rest (2, K), NaN where undefined."""
+    found = np.full((2, len(support)), np.nan)
+    for c in np.flatnonzero(support):
+        slot, G = slots(np.ascontiguousarray(probabilities[:, c]), true == c)
+        sums = np.bincount(slot, minlength=3 * G + 1)[:, None].astype(np.float64)  # (3G + 1, 1)
+        found[:, c] = [area[0] for area in areas(sums)]
+    return found
+
+
 def _per_class(
-    confusion: NDArray[np.int64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    """Precision, recall, F1 and support, each (K,)."""
-    hits = confusion.diagonal().astype(np.float64)
-    support = confusion.sum(axis=1)
-    claimed = confusion.sum(axis=0)
-    return (
-        _ratio(hits, claimed),
-        _ratio(hits, support),
-        _ratio(2 * hits, support + claimed),  # = 2 P R / (P + R), and defined wherever either is
-        support,
-    )
+    classes: Sequence[str],
+    tally: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]],
+    ranking: NDArray[np.float64],
+) -> dict[str, dict[str, float | None]]:
+    hits, claimed, support = tally
+    columns = {
+        "precision": ratio(hits, claimed).tolist(),
+        "recall": ratio(hits, support).tolist(),
+        "f1": ratio(2 * hits, support + claimed).tolist(),
+        "support": support.tolist(),
+        "average_precision": [_or_none(value) for value in ranking[0]],
+        "roc_auc": [_or_none(value) for value in ranking[1]],
+    }
+    return {name: {key: column[c] for key, column in columns.items()} for c, name in enumerate(classes)}
 
 
-def _ratio(part: NDArray[np.float64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
-    return np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)
+def _triplets(true: NDArray[np.int64], chosen: NDArray[np.int64], K: int) -> list[list[int]]:
+    cells, rows = np.unique(K * true + chosen, return_counts=True)
+    triplets: list[list[int]] = np.stack([cells // K, cells % K, rows], axis=1).tolist()
+    return triplets
+
+
+def _mean(values: NDArray[np.float64]) -> float | None:
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if len(defined) else None
+
+
+def _or_none(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

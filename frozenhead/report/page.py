@@ -1,23 +1,31 @@
-"""The report as one HTML file: no script, no request, nothing that is not in the evidence.
+"""The report as one HTML file that asks for nothing: one style sheet, one script, and the evidence as escaped JSON.
 
-Imports figures (its type), truncation and labels. The words and the layout are in `templates/report.html.j2`; this
-module reads it, gives it filters, and picks the rows that a long table shows.
+Imports figures (its type), page_view, truncation and labels. The words and the layout are in `templates/`; this module
+gives them filters, writes the data of the row browser, and shuts every door that the page does not need.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib import resources
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from frozenhead.labels import shown
-from frozenhead.report.figures import MOST_ANNOTATED, Figures
+from frozenhead.report.figures import Figures
+from frozenhead.report.page_view import browser_rows, view
 from frozenhead.report.truncation import fate, in_windows, longer, longer_share
 
-MOST_ROWS = 20  # classes that the tables on leakage and truncation show
-MOST_SIDE_BY_SIDE = 6  # classes in confusion tables that stand in one grid, not one under the other
-MOST_CONFUSIONS = 12  # pairs listed beside a heat map without words
 NOTHING = "–"
+MINUS = "−"
+
+# What must not stand in the page as it is: what could end the script tag or open a comment, what JavaScript of old took
+# for the end of a line, halves of surrogate pairs, which UTF-8 cannot hold, and marks that turn the text's direction.
+_UNSAFE = re.compile("[<>&\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff]")
 
 
 def render(evidence: Mapping[str, Any], figures: Figures) -> str:
@@ -26,49 +34,100 @@ def render(evidence: Mapping[str, Any], figures: Figures) -> str:
     Parameters
     ----------
     evidence : mapping
-        What `gather` returned.
+        What `gather` returned: the content of report.json, format 2.
     figures : Figures
-        What `draw` made of it.
+        What `draw` made of it. A figure that is None is left out.
 
     Returns
     -------
     str
         One HTML document, to be written as UTF-8. Every string of the evidence is escaped.
     """
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    style, script = _source("page.css"), _source("page.js")
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            view(evidence, figures),
+            policy=content_policy(style, script),
+            style=style,
+            script=script,
+            browser_data=json_island(browser_rows(evidence)),
+        )
+    )
+
+
+@cache
+def _environment() -> Environment:
+    """The templates' surroundings, made once: to compile the templates takes longer than to fill them."""
+    environment = Environment(
+        loader=PackageLoader("frozenhead.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters.update(score=score, percent=percent, count=count, seconds=seconds, shown=shown)
+    environment.filters.update(span=span, signed=signed, signed_span=signed_span, p_value=p_value)
     environment.filters.update(fate=fate, longer=longer, longer_share=longer_share)
     environment.tests.update(in_windows=in_windows)
-    template = resources.files("frozenhead.report").joinpath("templates/report.html.j2").read_text(encoding="utf-8")
-    dataset, heads = evidence["dataset"], evidence["heads"]
-    split = dataset["judged_split"]
-    annotated = len(dataset["classes"]) <= MOST_ANNOTATED
-    return environment.from_string(template).render(
-        dataset=dataset,
-        heads=heads,
-        run=evidence["run"],
-        advice=evidence["advice"],
-        chosen=heads[0],
-        baseline=next((entry for entry in heads if entry["feature"] == "text"), None),
-        split=split,
-        split_name={"test": "test", "val": "validation"}[split],
-        split_rows=dataset["split_counts"][split],
-        leaking=dataset["leakage"]["test_rows_in_train"] > 0,
-        leak_rows=_first(dataset["leakage"]["per_class"], lambda row: row["in_train"]),
-        cut_rows={
-            key: _first(group["truncation"]["per_class"], longer_share) for key, group in dataset["lengths"].items()
-        },
-        confused=None if annotated else [_confusions(entry[split], dataset["classes"]) for entry in heads],
-        figures=figures,
-        side_by_side=len(dataset["classes"]) <= MOST_SIDE_BY_SIDE,
-        few_classes=len(dataset["classes"]) <= MOST_ROWS,
-        most_rows=MOST_ROWS,
+    return environment
+
+
+def content_policy(style: str, script: str) -> str:
+    """Return the content security policy of a page with this one style sheet and this one script.
+
+    Style attributes are allowed because matplotlib writes the colours of its SVG elements as such; no other sheet is.
+    """
+    return "; ".join(
+        [
+            "default-src 'none'",
+            f"script-src 'sha256-{_digest(script)}'",
+            f"style-src-elem 'sha256-{_digest(style)}'",
+            "style-src-attr 'unsafe-inline'",
+            "img-src data:",  # a large confusion table is a picture within its SVG
+            "base-uri 'none'",
+            "form-action 'none'",
+        ]
     )
+
+
+def json_island(value: Any) -> str:
+    r"""Return JSON that may stand in a script tag: no string in it can end the tag, open a comment or turn the text.
+
+    >>> json_island(["</script><!--"])
+    '["\\u003c/script\\u003e\\u003c!--"]'
+    """
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    # Only strings hold such characters, so the escape is JSON's own.
+    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def score(value: float | None) -> str:
     """Four decimals, as scores and losses are compared; a dash for None."""
     return NOTHING if value is None else f"{value:.4f}"
+
+
+def span(interval: Sequence[float] | None) -> str:
+    """An interval of scores with three decimals: `0.959–0.982`; nothing for None."""
+    return "" if interval is None else f"{interval[0]:.3f}–{interval[1]:.3f}"
+
+
+def signed(value: float | None) -> str:
+    """A difference of scores with its sign; a dash for None."""
+    return NOTHING if value is None else f"{value:+.4f}".replace("-", MINUS)
+
+
+def signed_span(interval: Sequence[float] | None) -> str:
+    """An interval of differences: `−0.012 to +0.004`; nothing for None."""
+    return "" if interval is None else f"{interval[0]:+.3f} to {interval[1]:+.3f}".replace("-", MINUS)
+
+
+def p_value(value: float | None) -> str:
+    """Three decimals, and no more zeros than a reader needs."""
+    if value is None:
+        return NOTHING
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def percent(part: float, whole: float = 1.0) -> str:
@@ -88,22 +147,9 @@ def seconds(value: float | None) -> str:
     return f"{value:,.{2 if value < 10 else 1 if value < 100 else 0}f}"
 
 
-def _first(
-    per_class: Mapping[str, Mapping[str, Any]], by: Callable[[Mapping[str, Any]], float]
-) -> list[tuple[str, Mapping[str, Any]]]:
-    """All classes in order if they are few, else those with the most of `by`."""
-    rows = list(per_class.items())
-    if len(rows) <= MOST_ROWS:
-        return rows
-    return sorted(rows, key=lambda row: -by(row[1]))[:MOST_ROWS]
+def _source(name: str) -> str:
+    return resources.files("frozenhead.report").joinpath("templates", name).read_text(encoding="utf-8")
 
 
-def _confusions(block: Mapping[str, Any], classes: Sequence[str]) -> list[tuple[str, str, int]]:
-    """The most frequent mistakes as (true, predicted, rows)."""
-    mistakes = [
-        (classes[row], classes[column], rows)
-        for row, counts in enumerate(block["confusion"])
-        for column, rows in enumerate(counts)
-        if rows and row != column
-    ]
-    return sorted(mistakes, key=lambda mistake: -mistake[2])[:MOST_CONFUSIONS]
+def _digest(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

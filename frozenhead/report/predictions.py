@@ -1,6 +1,6 @@
 """What a head predicted, and whether it belongs to the run: its rows, its labels, and what it decides by.
 
-Imports numpy and pandas only.
+Imports metrics, numpy and pandas.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+
+from frozenhead.report.metrics import SUM_TOLERANCE
 
 # A saved prediction is the class of the largest saved probability, up to the last bits of float64.
 ARGMAX_TOLERANCE = 1e-9
@@ -32,6 +34,12 @@ class HeadEvidence:
         `epoch`, `train_loss`, `val_loss` per epoch; empty for heads that have no epochs.
     predictions : DataFrame
         `row`, `split` ("val" or "test"), `label`, `predicted`, and `prob_<label>` per class in class order.
+    file : str, optional
+        Where the predictions were read, for the messages.
+    folds : DataFrame, optional
+        folds.parquet: out-of-fold predictions, as `predictions` and of every row.
+    fold_scores, curve, search : mapping, optional
+        folds.json, curve.json, search.json.
     """
 
     feature: str
@@ -39,6 +47,11 @@ class HeadEvidence:
     info: Mapping[str, Any]
     history: Sequence[Mapping[str, Any]]
     predictions: pd.DataFrame
+    file: str | None = None
+    folds: pd.DataFrame | None = None
+    fold_scores: Mapping[str, Any] | None = None
+    curve: Mapping[str, Any] | None = None
+    search: Mapping[str, Any] | None = None
 
 
 def aligned_predictions(
@@ -68,12 +81,24 @@ def aligned_predictions(
         if differs.any():
             raise ValueError(f"row {rows[int(differs.argmax())]} has another {name} in the corpus")
     probabilities: NDArray[np.float64] = table[columns].to_numpy(dtype=np.float64)  # (n, K)
+    _check_sums(probabilities, rows)
     threshold = head.info.get("threshold")
     if threshold is None:
         _check_most_probable(table["predicted"], probabilities, classes)
     else:
         _check_threshold(table["predicted"], probabilities, classes, threshold)
     return probabilities, table["predicted"].to_numpy(dtype=object)
+
+
+def _check_sums(probabilities: NDArray[np.float64], rows: "pd.Index[Any]") -> None:
+    """Raise, with the corpus's own number, for a row that does not hold probabilities."""
+    inside: NDArray[np.bool_] = np.all((probabilities >= 0) & (probabilities <= 1), axis=1)  # (n,)  False for NaN too
+    sums = probabilities.sum(axis=1)
+    wrong = ~inside | ~(np.abs(sums - 1) <= SUM_TOLERANCE)
+    if wrong.any():
+        first = int(wrong.argmax())
+        found = f"they add up to {sums[first]:.6g}" if inside[first] else "one is not"
+        raise ValueError(f"row {rows[first]} does not hold probabilities: numbers in 0..1 that add up to 1 ({found})")
 
 
 def _check_threshold(

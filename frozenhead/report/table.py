@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from frozenhead.labels import shown
-from frozenhead.report.page import count, percent, score, seconds
+from frozenhead.report.page import NOTHING, count, percent, score, seconds
 from frozenhead.report.truncation import fate, in_windows, longer, longer_share
 
 MOST_CLASSES = 8  # with more classes, only the selected head's worst are listed
@@ -28,12 +28,13 @@ _SPLIT_NAMES = {"test": "test", "val": "validation"}
 # title, split, score, and how early the column goes on a narrow terminal (0: never)
 _COLUMNS = (
     ("val\nF1", "val", "macro_f1", 0),
-    ("test\nacc.", "test", "accuracy", 3),
+    ("test\nacc.", "test", "accuracy", 4),
     ("test\nF1", "test", "macro_f1", 0),
-    ("test\nloss", "test", "weighted_log_loss", 2),
-    ("clean\nacc.", "test_without_leaks", "accuracy", 4),
-    ("clean\nF1", "test_without_leaks", "macro_f1", 1),
-    ("fit\nsec.", None, "fit_seconds", 5),
+    ("95 % of\ntest F1", "test", "intervals", 1),
+    ("test\nloss", "test", "weighted_log_loss", 3),
+    ("clean\nacc.", "test_without_leaks", "accuracy", 5),
+    ("clean\nF1", "test_without_leaks", "macro_f1", 2),
+    ("fit\nsec.", None, "fit_seconds", 6),
 )
 
 
@@ -57,7 +58,7 @@ def terminal_table(evidence: Mapping[str, Any], *, width: int = 100, every_class
     """
     dataset, heads = evidence["dataset"], evidence["heads"]
     comparison = _comparison(heads, leaking=dataset["leakage"]["test_rows_in_train"] > 0, width=width)
-    rows: list[RenderableType] = [comparison, *_notes(dataset, heads[0], evidence["advice"]), Text()]
+    rows: list[RenderableType] = [comparison, *_notes(evidence), Text()]
     rows += _short_texts(dataset["lengths"].values())
     for group in dataset["lengths"].values():
         if longer(group["truncation"]):
@@ -83,7 +84,7 @@ def _comparison(heads: Sequence[Mapping[str, Any]], *, leaking: bool, width: int
         if needed <= room or column[1] == 0:
             break
         del numbers[column]
-    table = _table(names, {title: cells for (title, _), cells in numbers.items()})
+    table = new_table(names, {title: cells for (title, _), cells in numbers.items()})
     for number, entry in enumerate(heads):
         cells = [column[number] for column in (*names.values(), *numbers.values())]
         table.add_row(*map(Text, cells), style="bold" if number == 0 and entry["val"] else "")
@@ -91,24 +92,63 @@ def _comparison(heads: Sequence[Mapping[str, Any]], *, leaking: bool, width: int
 
 
 def _number(entry: Mapping[str, Any], split: str | None, key: str) -> str:
-    return seconds(entry[key]) if split is None else score((entry[split] or {}).get(key))
+    if split is None:
+        return seconds(entry[key])
+    found = (entry[split] or {}).get(key)
+    return interval((found or {}).get("macro_f1")) if key == "intervals" else score(found)
 
 
-def _notes(dataset: Mapping[str, Any], first: Mapping[str, Any], advice: Mapping[str, str]) -> Iterable[Text]:
+def interval(ends: Sequence[float] | None) -> str:
+    """`0.948-0.981`; a dash for None."""
+    return NOTHING if ends is None else f"{ends[0]:.3f}-{ends[1]:.3f}"
+
+
+def _notes(evidence: Mapping[str, Any]) -> Iterable[Text]:
+    dataset, first = evidence["dataset"], evidence["heads"][0]
     if first["val"]:
         yield Text(f"Selected by macro F1 on the validation split: {_title(first)}.")
     else:
         yield Text("No validation split: no head is selected.")
-    leakage = dataset["leakage"]
+    yield from _compared(evidence["comparisons"], evidence["selected"])
     legend = "F1 is the macro F1, loss the log loss with balanced class weights"
-    if not leakage["test_rows_in_train"]:
-        yield Text(f"{legend}.", style="dim")
+    leaking = dataset["leakage"]["test_rows_in_train"]
+    clean = "; clean: test rows whose text is not in the training split" if leaking else ""
+    yield Text(f"{legend}{clean}.", style="dim")
+    yield from _copies(evidence)
+
+
+def _compared(comparisons: Mapping[str, Any] | None, selected: Mapping[str, str]) -> Iterable[Text]:
+    """The selected head against the baseline in a sentence, and how many heads it cannot be told from."""
+    if comparisons is None:
         return
-    yield Text(f"{legend}; clean: test rows whose text is not in the training split.", style="dim")
-    share = percent(leakage["test_rows_in_train"], leakage["test_rows"])
+    own = [pair for pair in comparisons["pairs"] if selected in (pair["a"], pair["b"])]
+    for pair in own:
+        if pair["against"] == "baseline" or len(own) == 1:
+            yield Text(pair["sentence"])
+    if len(own) > 1:
+        equal = sum(pair["verdict"] == "no difference" for pair in own)
+        yield Text(
+            f"Of the {len(own)} other heads {equal} show no difference in accuracy to it that "
+            f"{count(comparisons['rows'])} rows could show (McNemar, Holm over {comparisons['tests']} comparisons)."
+        )
+
+
+def _copies(evidence: Mapping[str, Any]) -> Iterable[Text]:
+    """Test rows, or validation rows where there are none, that stand in the training split as well."""
+    copies, split = evidence["copies"], evidence["dataset"]["judged_split"]
+    counts = copies["splits"].get(split)
+    if counts is None or not counts["exact"] + counts["folded"] + counts["near"]:
+        if copies["feature"] is None:
+            yield Text(f"Near copies were not looked for: {evidence['vectors']['reason']}.", style="dim")
+        return
+    share = percent(counts["exact"], counts["rows"])
+    near = "near copies were not looked for"
+    if copies["feature"] is not None:
+        near = f"{count(counts['near'])} more nearly (cosine of at least {copies['threshold']:g})"
     yield Text(
-        f"{count(leakage['test_rows_in_train'])} of {count(leakage['test_rows'])} test rows ({share}) stand word for "
-        f"word in the training split; keep copies together with: {advice['group']}",
+        f"{count(counts['exact'])} of {count(counts['rows'])} {_SPLIT_NAMES[split]} rows ({share}) stand word for word "
+        f"in the training split, {count(counts['folded'])} more but for case and spaces, {near}; "
+        f"keep copies together with: {evidence['advice']['group']}",
         style="yellow",
     )
 
@@ -149,7 +189,7 @@ def _long_texts(group: Mapping[str, Any], *, every_class: bool) -> Iterable[Rend
         "share": [percent(longer_share(of_class)) for _, of_class in classes],
     }
     names = [shown(label, width=40) for label, _ in classes]
-    table = _table({"class (all rows)": names}, columns)
+    table = new_table({"class (all rows)": names}, columns)
     for cells in zip(names, *columns.values(), strict=True):
         table.add_row(*map(Text, cells))
     yield table
@@ -178,7 +218,7 @@ def _class_table(title: str, rows: Sequence[tuple[str, Mapping[str, Any] | None]
         ["" if row is None else (count if key == "support" else score)(row[key]) for key in keys] for _, row in rows
     ]
     columns = dict(zip(("precision", "recall", "F1", "support"), zip(*cells, strict=True), strict=True))
-    table = _table({title: [name for name, _ in rows]}, columns)
+    table = new_table({title: [name for name, _ in rows]}, columns)
     for (name, row), numbers in zip(rows, cells, strict=True):
         table.add_row(*map(Text, (name, *numbers)), style="bold" if row is None else "")
     return table
@@ -192,7 +232,7 @@ def _width(title: str, cells: Iterable[str]) -> int:
     return max(map(cell_len, (*title.split("\n"), *cells)))
 
 
-def _table(names: Mapping[str, Sequence[str]], numbers: Mapping[str, Sequence[str]]) -> Table:
+def new_table(names: Mapping[str, Sequence[str]], numbers: Mapping[str, Sequence[str]]) -> Table:
     """An empty table with columns for these cells: names may fold, numbers may not."""
     table = Table(box=SIMPLE, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for title, cells in names.items():

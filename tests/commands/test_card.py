@@ -10,8 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from frozenhead.commands.card import code, fenced, front_matter, markdown
+from frozenhead.commands.card import front_matter
 from frozenhead.labels import shown
+from frozenhead.report.markup import code, fenced, markdown
 from frozenhead.runs import Run
 from tests.commands.conftest import make_table
 from tests.commands.shipping import make_trained_run, ship

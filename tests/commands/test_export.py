@@ -34,7 +34,9 @@ from frozenhead.errors import (
     UsageError,
 )
 from frozenhead.heads import load_head
-from frozenhead.report.intervals import score_intervals
+from frozenhead.report.intervals import interval_block
+from frozenhead.report.metrics import balanced_weights, positions
+from frozenhead.report.resampling import draw_scores
 from frozenhead.runs import Run
 from tests.commands.shipping import EXECUTABLE, copied, fresh_process, make_trained_run, ship, with_splits
 
@@ -206,14 +208,18 @@ def test_no_place_of_this_machine_and_no_text_of_the_corpus_leaves_with_a_head(
 def test_the_scores_are_those_of_the_run_with_the_intervals_of_its_test_rows(trained: Path, tmp_path: Path) -> None:
     result = ship(trained, tmp_path / "out", "logreg")
     (stored,) = [h for h in Run.open(trained).heads() if h.head == "logreg"]
-    assert result["scores"] == stored.metrics()["test"]
+    assert result["scores"] | {"intervals": None} == stored.metrics()["test"]
+    assert result["scores"]["intervals"] == result["intervals"]
     rows = stored.predictions().query("split == 'test'")
-    expected = score_intervals(
-        rows["label"].to_numpy(object), rows[["prob_ham", "prob_spam"]].to_numpy(), ["ham", "spam"]
-    )
+    classes = ["ham", "spam"]
+    true, predicted = (positions(rows[column], classes) for column in ("label", "predicted"))
+    corpus = Run.open(trained).corpus()
+    weights = balanced_weights(corpus.loc[corpus["split"] == "train", "label"], classes)
+    head = rows[["prob_ham", "prob_spam"]].to_numpy(), predicted
+    draws = draw_scores(true, [head], 2, np.array([weights[name] for name in classes]))
+    expected = interval_block(result["scores"], draws, 0, classes)
     assert result["intervals"] == expected
     card = (tmp_path / "out" / "README.md").read_text()
-    assert expected is not None
     low, high = expected["macro_f1"]
     assert f"| macro F1 | {result['scores']['macro_f1']:.4f} | {low:.4f} | {high:.4f} |" in card
 

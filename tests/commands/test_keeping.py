@@ -20,6 +20,7 @@ from frozenhead.commands.report import report
 from frozenhead.embedder import Embedder
 from frozenhead.errors import CacheDamaged, DataError, UsageError
 from frozenhead.heads import DenseHead, LogisticHead, ShuffledHead, load_head
+from frozenhead.report.metrics import confusion_matrix as table_of
 from frozenhead.runs import Run
 from tests.commands.conftest import make_table
 from tests.commands.fits import FEATURE, Trained, change_corpus, fit_small, folder_of, read, rows_of, vectors_of
@@ -207,7 +208,7 @@ def test_what_is_stored_and_reported_of_a_threshold_is_what_scikit_learn_says(ru
         for block in (entry[split], read(run, "metrics.json", "logreg")[split]):
             assert block["accuracy"] == pytest.approx(accuracy_score(part["label"], part["predicted"]))
             assert block["macro_f1"] == pytest.approx(f1_score(part["label"], part["predicted"], average="macro"))
-            assert block["confusion"] == confusion_matrix(part["label"], part["predicted"]).tolist()
+            assert table_of(block, 2).tolist() == confusion_matrix(part["label"], part["predicted"]).tolist()
 
 
 def test_a_threshold_goes_through_the_command_line_into_predict(

@@ -1,10 +1,10 @@
-"""One small run and its page, shared by the tests that only look."""
+"""One small run, shared by the tests that only look."""
 
 from typing import Any
 
 import pytest
 
-from frozenhead.report import draw, gather, render
+from frozenhead.report import gather
 from tests.report.examples import HOSTILE, RUN, make_corpus, make_feature, make_head, random_corpus
 
 CLASSES = ["ham", "spam"]
@@ -21,12 +21,6 @@ def evidence() -> dict[str, Any]:
         make_head(corpus, CLASSES, head="tfidf", feature="text", seed=2),
     ]
     return gather(corpus=corpus, features={"minilm.pooler": make_feature(corpus, CLASSES)}, heads=heads, run=RUN)
-
-
-@pytest.fixture(scope="session")
-def page(evidence: dict[str, Any]) -> str:
-    """The page of that run."""
-    return render(evidence, draw(evidence))
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,129 @@
+"""The report in short as Markdown: for a pull request, an issue or a model card.
+
+Imports labels, markup, truncation and page's number formats. The words are in `templates/report.md.j2`; whatever is not
+the template's own is escaped. No text of the corpus is in it.
+"""
+
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from frozenhead.report.markup import Markdown, fenced, markdown
+from frozenhead.report.page import count, percent, score
+from frozenhead.report.truncation import fate, in_windows, longer, longer_share
+
+MOST_HEADS = 20
+MOST_PAIRS = 40
+MOST_CLASSES = 20  # with more, those of the lowest F1
+FEW_ROWS = 30  # a class with fewer judged rows is counted: its scores say little
+NOTHING = "–"
+SPLIT_NAMES = {"test": "test", "val": "validation"}
+
+
+def to_markdown(evidence: Mapping[str, Any]) -> str:
+    """Return the evidence in short, as Markdown with tables (GitHub's).
+
+    Parameters
+    ----------
+    evidence : mapping
+        What `gather` returned.
+
+    Returns
+    -------
+    str
+        Headings start at the second level, so that it stands well inside another document.
+    """
+    dataset, heads = evidence["dataset"], evidence["heads"]
+    split, chosen = dataset["judged_split"], heads[0]
+    block, comparisons = chosen[split], evidence["comparisons"]
+    per_class = sorted(block["per_class"].items(), key=lambda item: item[1]["f1"])
+    few = sum(row["support"] < FEW_ROWS for row in block["per_class"].values())
+    return render_markdown(
+        "report.md.j2",
+        dataset=dataset,
+        heads=heads[:MOST_HEADS],
+        more_heads=max(0, len(heads) - MOST_HEADS),
+        total_heads=len(heads),
+        chosen=chosen,
+        block=block,
+        split=split,
+        split_name=SPLIT_NAMES[split],
+        clean=chosen["test_without_copies"] if split == "test" else None,
+        pairs=comparisons["pairs"][:MOST_PAIRS] if comparisons else [],
+        comparisons=comparisons,
+        copies=evidence["copies"],
+        conflicts=evidence["conflicts"],
+        classes=per_class[:MOST_CLASSES] if len(per_class) > MOST_CLASSES else list(block["per_class"].items()),
+        all_classes=len(per_class),
+        few=few,
+        few_rows=FEW_ROWS,
+        cut=[group for group in dataset["lengths"].values() if longer(group["truncation"])],
+        vectors=evidence["vectors"],
+        group=Markdown(fenced(evidence["advice"]["group"], "sh")),
+    )
+
+
+def render_markdown(template: str, **values: Any) -> str:
+    """A template of this room with these values, every one escaped that is not `Markdown`."""
+    environment = Environment(  # noqa: S701 (Markdown: `finalize` escapes it)
+        finalize=markdown, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    environment.filters.update(
+        score=score, percent=percent, count=count, interval=interval, signed=signed, fate=fate, longer=longer,
+        longer_share=longer_share, probability=probability, names=names, sentence=sentence,
+    )  # fmt: skip
+    environment.tests.update(in_windows=in_windows)
+    source = resources.files("frozenhead.report").joinpath(f"templates/{template}").read_text(encoding="utf-8")
+    return environment.from_string(source).render(**values)
+
+
+def interval(ends: Sequence[float] | None) -> str:
+    """`0.9590 to 0.9820`; a dash for None."""
+    return NOTHING if ends is None else f"{ends[0]:.4f} to {ends[1]:.4f}"
+
+
+def signed(value: float | None) -> str:
+    """A difference with its sign; a dash for None."""
+    return NOTHING if value is None else f"{value:+.4f}"
+
+
+def probability(value: float) -> str:
+    """A p-value with no more digits than matter."""
+    return "< 0.0001" if value < 1e-4 else f"{value:.4f}"
+
+
+def sentence(text: str) -> str:
+    """The text with one full stop."""
+    return f"{text.rstrip('.')}."
+
+
+def names(values: Sequence[str]) -> str:
+    """`a, b, c`."""
+    return ", ".join(values)
+
+
+def runs_to_markdown(evidence: Mapping[str, Any]) -> str:
+    """Return the comparison of several runs as Markdown.
+
+    Parameters
+    ----------
+    evidence : mapping
+        What `gather_runs` returned.
+    """
+    dataset, comparisons = evidence["dataset"], evidence["comparisons"]
+    split = dataset["judged_split"]
+    return render_markdown(
+        "runs.md.j2",
+        dataset=dataset,
+        runs=evidence["runs"],
+        heads=evidence["heads"],
+        selected=evidence["selected"],
+        selection=evidence["selection"],
+        split=split,
+        split_name=SPLIT_NAMES[split],
+        block=evidence["heads"][0][split],
+        pairs=comparisons["pairs"] if comparisons else [],
+        comparisons=comparisons,
+    )

@@ -1,0 +1,166 @@
+"""Where a head is wrong: the rows, what stands near them in the training split, and how many heads err with it.
+
+Imports of this room metrics, neighbours and texts. Letters: N rows of the corpus, n judged ones, K classes, D numbers
+of a vector.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from frozenhead.report.metrics import positions
+from frozenhead.report.neighbours import mean_vector, nearest
+from frozenhead.report.texts import clipped, room
+
+MOST, ROOM = 2000, 1_200_000  # errors shown, and bytes of the page they and their neighbours may take
+NEIGHBOURS = 3
+
+
+def error_rows(
+    corpus: pd.DataFrame,
+    judged: NDArray[np.int64],
+    *,
+    true: NDArray[np.int64],
+    probabilities: NDArray[np.float64],
+    predicted: NDArray[np.int64],
+    wrong_heads: NDArray[np.int64],
+    classes: Sequence[str],
+) -> pd.DataFrame:
+    """Every row that the head has wrong, the most confident first, then by row number.
+
+    Parameters
+    ----------
+    corpus : DataFrame
+        N rows: `row`, `text`, `label`, `split`.
+    judged : int64 array (n,)
+        Positions in the corpus of the rows that the head was judged on.
+    true, predicted : int64 array (n,)
+        Positions among the classes.
+    probabilities : float64 array (n, K)
+    wrong_heads : int64 array (n,)
+        How many heads have the row wrong.
+    classes : sequence of str, length K
+
+    Returns
+    -------
+    DataFrame
+        `row`, `split`, `text` (whole), `truth`, `predicted`, `probability` (of the predicted class), `of_truth` (the
+        probability of the true class) and `wrong_heads`; its index are positions in the corpus.
+    """
+    wrong = np.flatnonzero(true != predicted)
+    names = np.array([*classes, None], dtype=object)[:-1]  # None keeps numpy from making one string type of them
+    columns = {
+        "truth": names[true[wrong]],
+        "predicted": names[predicted[wrong]],
+        "probability": probabilities[wrong, predicted[wrong]],
+        "of_truth": probabilities[wrong, true[wrong]],
+        "wrong_heads": wrong_heads[wrong],
+    }
+    rows = corpus[["row", "split", "text"]].iloc[judged[wrong]].set_axis(judged[wrong]).assign(**columns)
+    return rows.iloc[np.lexsort((rows["row"].to_numpy(), -rows["probability"].to_numpy()))]
+
+
+def mistake_rows(
+    corpus: pd.DataFrame,
+    judged: NDArray[np.int64],
+    *,
+    true: NDArray[np.int64],
+    probabilities: NDArray[np.float64],
+    predicted: NDArray[np.int64],
+    wrong_heads: NDArray[np.int64],
+    heads: int,
+    kinds: NDArray[np.object_],
+    vectors: NDArray[Any] | None,
+    classes: Sequence[str],
+    feature: str,
+    head: str,
+    split: str,
+    most: int = MOST,
+) -> dict[str, Any]:
+    """The errors of a head as the page lists them: `mistakes` of report.json.
+
+    Parameters
+    ----------
+    corpus, judged, true, probabilities, predicted, wrong_heads, classes
+        See `error_rows`; `corpus` has `label` and `key` too.
+    heads : int
+        How many heads `wrong_heads` counts among.
+    kinds : object array (N,)
+        Which kind of copy of a training row a row is, or None.
+    vectors : float array (N, D), optional
+        Without them no row has neighbours.
+    feature, head, split : str
+        The head's, and the split it was judged on.
+    most : int
+        Errors shown; fewer where they would take more than 1.2 MB of the page.
+
+    Returns
+    -------
+    dict
+        Neighbours are the 3 training texts of largest cosine to the error, less the mean of the training vectors;
+        of copies among them only the first row of each label counts.
+
+    Raises
+    ------
+    ValueError
+        A vector that is not finite.
+    """
+    errors = error_rows(
+        corpus, judged, true=true, probabilities=probabilities, predicted=predicted, wrong_heads=wrong_heads,
+        classes=classes,
+    )  # fmt: skip
+    asked = errors.index.to_numpy()[:most]
+    found, cosines = _neighbours(corpus, vectors, asked)
+    numbers, labels = corpus["row"].to_numpy(), positions(corpus["label"], classes)
+    names, texts = {name: c for c, name in enumerate(classes)}, corpus["text"].to_numpy(dtype=object)
+    rows: list[dict[str, Any]] = []
+    near: dict[str, dict[str, Any]] = {}
+    left = ROOM
+    for at, error, sources, close in zip(asked, errors.to_dict("records"), found, cosines, strict=False):
+        row = {
+            "row": error["row"],
+            "text": clipped(error["text"]),
+            "truth": names[error["truth"]],
+            "predicted": names[error["predicted"]],
+            "probability": _short(error["probability"]),
+            "of_truth": _short(error["of_truth"]),
+            "wrong_heads": error["wrong_heads"],
+            "copy": kinds[at],
+            "neighbours": [
+                {"row": int(numbers[source]), "cosine": round(float(cosine), 4)}
+                for source, cosine in zip(sources, close, strict=True)
+            ],
+        }
+        new = {
+            str(numbers[source]): {"text": clipped(texts[source]), "label": int(labels[source])}
+            for source in sources
+            if str(numbers[source]) not in near
+        }
+        left -= room(row) + room(new)
+        if left < 0:
+            break
+        rows.append(row)
+        near |= new
+    block = {"feature": feature, "head": head, "split": split, "total": len(errors), "shown": len(rows)}
+    return {**block, "heads": heads, "rows": rows, "texts": near}
+
+
+def _neighbours(
+    corpus: pd.DataFrame, vectors: NDArray[Any] | None, asked: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Positions in the corpus of the nearest distinct training texts, and cosines: (asked, 3), or (asked, 0)."""
+    train = np.flatnonzero((corpus["split"] == "train").to_numpy())
+    if vectors is None or not (len(asked) and len(train)):
+        return np.empty((len(asked), 0), np.int64), np.empty((len(asked), 0))
+    rows = corpus.iloc[train].reset_index(drop=True).sort_values("row")
+    distinct = train[rows.index[~rows.duplicated(["key", "label"])]]  # by row number: of equals the lowest wins
+    found, cosines = nearest(vectors[asked], vectors[distinct], k=NEIGHBOURS, centre=mean_vector(vectors, train))
+    return distinct[found], cosines
+
+
+def _short(probability: float) -> float:
+    """Six significant digits: enough to sort by, and a third of the room."""
+    return float(f"{probability:.6g}")

@@ -1,0 +1,105 @@
+"""The report in Markdown: short, whole, and nothing in it but what we wrote."""
+
+from typing import Any
+
+import pytest
+from markdown_it import MarkdownIt
+
+from frozenhead.labels import shown
+from frozenhead.report.across import RunEvidence, gather_runs
+from frozenhead.report.markdown import probability, runs_to_markdown, sentence, to_markdown
+from tests.report.examples import HOSTILE, RUN, make_head, random_corpus
+from tests.report.test_schema import make_evidence
+
+READER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+
+
+def tables(text: str) -> list[list[list[str]]]:
+    """Every table as a reader sees it: rows of cells."""
+    found: list[list[list[str]]] = []
+    inside = False
+    for token in READER.parse(text):
+        if token.type == "table_open":
+            found.append([])
+        if token.type == "tr_open":
+            found[-1].append([])
+        inside = (inside or token.type in ("th_open", "td_open")) and token.type not in ("th_close", "td_close")
+        if inside and token.type == "inline":
+            found[-1][-1].append("".join(child.content for child in token.children or ()))
+    return found
+
+
+def test_the_scores_stand_with_their_intervals(evidence: dict[str, Any]) -> None:
+    text = to_markdown(evidence)
+    chosen = evidence["heads"][0]
+    assert text.startswith(f"## {chosen['head']} on {chosen['feature']}\n")
+    scores, heads, pairs, *_ = tables(text)
+    block = chosen["test"]
+    row = next(row for row in scores if row[0] == "macro F1")
+    low, high = block["intervals"]["macro_f1"]
+    clean = chosen["test_without_copies"]["macro_f1"]
+    assert row == ["macro F1", f"{block['macro_f1']:.4f}", f"{low:.4f} to {high:.4f}", f"{clean:.4f}"]
+    assert [row[:2] for row in heads[1:]] == [[entry["head"], entry["feature"]] for entry in evidence["heads"]]
+    assert len(pairs) - 1 == len(evidence["comparisons"]["pairs"])
+    for row, pair in zip(pairs[1:], evidence["comparisons"]["pairs"], strict=True):
+        assert row[2] == f"{pair['macro_f1']['difference']:+.4f}"
+        assert row[-1] == pair["verdict"]
+
+
+def test_every_row_of_every_table_is_as_long_as_its_head(evidence: dict[str, Any], hostile_evidence: Any) -> None:
+    for one in (evidence, hostile_evidence):
+        found = tables(to_markdown(one))
+        assert len(found) >= 4
+        for table in found:
+            assert {len(row) for row in table} == {len(table[0])}
+
+
+def test_hostile_strings_are_read_as_text(hostile_evidence: dict[str, Any]) -> None:
+    text = to_markdown(hostile_evidence)
+    kinds = {token.type for token in READER.parse(text)}
+    inner = {child.type for token in READER.parse(text) for child in token.children or ()}
+    assert not {"html_block", "html_inline", "image", "link_open"} & (kinds | inner)
+    classes = next(table for table in tables(text) if table[0][0] == "class")
+    read = [" ".join(row[0].split()) for row in classes[1:]]
+    assert read == [" ".join(shown(label, width=300).split()) for label in HOSTILE]
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("no val", "No validation split: none of the 2 heads is selected"),
+        ("no test", "**There is no test split**"),
+        ("no vectors", "Near copies were not looked for: the vectors of minilm.pooler were not given."),
+        ("one head", "Selected among 1 heads"),
+        ("many classes", "The 20 of lowest F1 among 77."),
+        ("three test rows", "2 of 2 classes have fewer than 30 test rows"),
+    ],
+)
+def test_what_a_reader_must_know_is_said(kind: str, said: str) -> None:
+    text = to_markdown(make_evidence(kind))
+    assert said.replace("1 heads", "1 head") in text.replace("&#42;&#42;", "**")
+    assert "None" not in text
+    assert "Undefined" not in text
+
+
+def test_several_runs_in_markdown() -> None:
+    corpus = random_corpus(["a", "b"], rows=120)
+    bad = "a|b<script>`x`"
+    runs = [
+        RunEvidence(
+            name=name, info={**RUN, "classes": ["a", "b"]}, corpus=corpus, heads=[make_head(corpus, ["a", "b"], seed=i)]
+        )
+        for i, name in enumerate(("one", bad))
+    ]
+    found = gather_runs(runs, draws=50)
+    text = runs_to_markdown(found)
+    about, heads, pairs = tables(text)
+    assert {row[0] for row in about[1:]} == {row[0] for row in heads[1:]} == {"one", bad}
+    assert len(pairs) == 2
+    assert "<script>" not in text
+    assert "The best on validation" in text
+
+
+def test_words_and_numbers_are_kept_short() -> None:
+    assert (probability(0.25), probability(1e-7)) == ("0.2500", "< 0.0001")
+    assert (sentence("gone"), sentence("gone.")) == ("gone.", "gone.")
