@@ -1,7 +1,7 @@
 """A map of the vectors: the two directions in which they vary most.
 
-Imports nothing from the package. Principal components (Pearson 1901; Jolliffe 2002, chapter 2) from the covariance matrix
-(D, D), summed in float64 a block at a time, so that memory does not grow with the rows.
+Imports nothing from the package. Principal components (Pearson 1901; Jolliffe 2002, chapter 2) from the covariance
+matrix (D, D), summed in float64 a block at a time, so that memory does not grow with the rows.
 """
 
 import math
