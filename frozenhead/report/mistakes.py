@@ -4,7 +4,7 @@ Imports of this room metrics, neighbours and texts. Letters: N rows of the corpu
 of a vector.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -115,25 +115,12 @@ def mistake_rows(
     asked = errors.index.to_numpy()[:most]
     found, cosines = _neighbours(corpus, vectors, asked)
     numbers, labels = corpus["row"].to_numpy(), positions(corpus["label"], classes)
-    names, texts = {name: c for c, name in enumerate(classes)}, corpus["text"].to_numpy(dtype=object)
+    texts = corpus["text"].to_numpy(dtype=object)
     rows: list[dict[str, Any]] = []
     near: dict[str, dict[str, Any]] = {}
     left = ROOM
     for at, error, sources, close in zip(asked, errors.to_dict("records"), found, cosines, strict=False):
-        row = {
-            "row": error["row"],
-            "text": clipped(error["text"]),
-            "truth": names[error["truth"]],
-            "predicted": names[error["predicted"]],
-            "probability": _short(error["probability"]),
-            "of_truth": _short(error["of_truth"]),
-            "wrong_heads": error["wrong_heads"],
-            "copy": kinds[at],
-            "neighbours": [
-                {"row": int(numbers[source]), "cosine": round(float(cosine), 4)}
-                for source, cosine in zip(sources, close, strict=True)
-            ],
-        }
+        row = {**_row(error, classes), "copy": kinds[at], "neighbours": _named(numbers[sources], close)}
         new = {
             str(numbers[source]): {"text": clipped(texts[source]), "label": int(labels[source])}
             for source in sources
@@ -148,6 +135,22 @@ def mistake_rows(
     return {**block, "heads": heads, "rows": rows, "texts": near}
 
 
+def _row(error: Mapping[Any, Any], classes: Sequence[str]) -> dict[str, Any]:
+    return {
+        "row": error["row"],
+        "text": clipped(error["text"]),
+        "truth": classes.index(error["truth"]),
+        "predicted": classes.index(error["predicted"]),
+        "probability": float(f"{error['probability']:.6g}"),  # enough to sort by, in a third of the room
+        "of_truth": float(f"{error['of_truth']:.6g}"),
+        "wrong_heads": error["wrong_heads"],
+    }
+
+
+def _named(numbers: NDArray[np.int64], cosines: NDArray[np.float64]) -> list[dict[str, Any]]:
+    return [{"row": int(row), "cosine": round(float(one), 4)} for row, one in zip(numbers, cosines, strict=True)]
+
+
 def _neighbours(
     corpus: pd.DataFrame, vectors: NDArray[Any] | None, asked: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -159,8 +162,3 @@ def _neighbours(
     distinct = train[rows.index[~rows.duplicated(["key", "label"])]]  # by row number: of equals the lowest wins
     found, cosines = nearest(vectors[asked], vectors[distinct], k=NEIGHBOURS, centre=mean_vector(vectors, train))
     return distinct[found], cosines
-
-
-def _short(probability: float) -> float:
-    """Six significant digits: enough to sort by, and a third of the room."""
-    return float(f"{probability:.6g}")

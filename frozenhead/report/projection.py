@@ -1,7 +1,7 @@
 """A map of the vectors: the two directions in which they vary most.
 
-Imports numpy and pandas only. Principal components (Pearson 1901; Jolliffe 2002, chapter 2) from the covariance matrix
-(D, D), summed in float64 a block at a time, so that memory does not grow with the rows.
+Imports nothing from the package. Principal components (Pearson 1901; Jolliffe 2002, chapter 2) from the covariance
+matrix (D, D), summed in float64 a block at a time, so that memory does not grow with the rows.
 """
 
 import math
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 SHOWN = 5000
 FITTED = 50_000  # more rows would not move two directions that a reader could see
@@ -60,7 +61,8 @@ def plane(
     labels = pd.Categorical(corpus["label"], categories=list(classes)).codes.astype(np.int64)
     rng = np.random.default_rng(seed)
     fitted, drawn = (order[_stratified(labels[order], size, rng)] for size in (FITTED, most))
-    mean, axes, shares = _components(vectors, fitted)
+    with threadpool_limits(1, "blas"):  # products so small that threads take longer to wait for each other
+        mean, axes, shares = _components(vectors, fitted)
     if axes is None:
         return None
     points = np.vstack([(vectors[drawn[block]] - mean) @ axes for block in _blocks(len(drawn))])  # (shown, 2)

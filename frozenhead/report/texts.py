@@ -19,14 +19,9 @@ def folded(texts: Iterable[str]) -> list[str]:
     >>> folded(["Free  ENTRY\\n", "ﬁne", "Stra\\u00dfe"])
     ['free entry', 'fine', 'strasse']
     """
-    return [_folded(text) for text in texts]
-
-
-def _folded(text: str) -> str:
-    if not text.isascii():
-        # Folding can undo the form ("\u0345" folds to a letter), so the form is taken before and after.
-        text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    return " ".join(text.casefold().split())
+    # NFKC leaves ASCII as it is, and most texts are ASCII.
+    forms = (text if text.isascii() else unicodedata.normalize("NFKC", text) for text in texts)
+    return [" ".join(form.casefold().split()) for form in forms]
 
 
 def clipped(text: str) -> str:

@@ -148,6 +148,13 @@ def test_the_list_is_cut_and_says_so_and_texts_stay_raw() -> None:
     assert max(len(row["text"]) for row in block["rows"]) == 300
 
 
+def test_long_texts_take_no_more_than_their_room() -> None:
+    texts = ["\u05d0" * 400] * 600  # six characters each in JSON
+    block = found(make_corpus(texts, ["a", "b"] * 300, ["train"] * 2 + ["test"] * 598)).block
+    assert 0 < block["shown"] == len(block["rows"]) < MOST
+    assert 390_000 < len(json.dumps(block["rows"])) <= 400_000
+
+
 def test_vectors_of_another_corpus_are_refused(corpus: pd.DataFrame) -> None:
     with pytest.raises(ValueError, match="3 vectors for 12 rows"):
         found(corpus, np.ones((3, 4)))

@@ -54,6 +54,8 @@ def planted(make: Callable[..., NDArray[np.float64]], dtype: str) -> tuple[NDArr
     base, queries = vectors[:150], vectors[150:]
     queries[:20] = base[:20] + np.linspace(0, 0.5, 20)[:, None] * rng.standard_normal((20, 200))
     base[100:110], base[110], queries[39] = base[0], 0, 0
+    base[120:125], base[125:130] = 2 * base[1], base[2] / 2  # other bits, the same cosines
+    queries[30], queries[31] = queries[2], queries[25]
     return queries.astype(dtype), base.astype(dtype)
 
 

@@ -16,6 +16,7 @@ from tests.report.examples import HOSTILE
         ["a b", " a\t\nb ", "a\u00a0b"],
         ["caf\u00e9", "cafe\u0301"],
         ["ﬁne", "fine"],
+        ["Straße", "STRASSE"],
         ["ＷＩＮ", "win"],
     ],
 )
