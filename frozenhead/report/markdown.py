@@ -54,6 +54,7 @@ def to_markdown(evidence: Mapping[str, Any]) -> str:
         pairs=comparisons["pairs"][:MOST_PAIRS] if comparisons else [],
         comparisons=comparisons,
         copies=evidence["copies"],
+        exact=sum(counts["exact"] for counts in evidence["copies"]["splits"].values()),
         conflicts=evidence["conflicts"],
         classes=per_class[:MOST_CLASSES] if len(per_class) > MOST_CLASSES else list(block["per_class"].items()),
         all_classes=len(per_class),

@@ -145,10 +145,10 @@ def _copies(evidence: Mapping[str, Any]) -> Iterable[Text]:
     near = "near copies were not looked for"
     if copies["feature"] is not None:
         near = f"{count(counts['near'])} more nearly (cosine of at least {copies['threshold']:g})"
+    advice = f"; keep exact copies in one split with: {evidence['advice']['group']}" if counts["exact"] else "."
     yield Text(
         f"{count(counts['exact'])} of {count(counts['rows'])} {_SPLIT_NAMES[split]} rows ({share}) stand word for word "
-        f"in the training split, {count(counts['folded'])} more but for case and spaces, {near}; "
-        f"keep copies together with: {evidence['advice']['group']}",
+        f"in the training split, {count(counts['folded'])} more but for case and spaces, {near}{advice}",
         style="yellow",
     )
 

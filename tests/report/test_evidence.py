@@ -308,7 +308,8 @@ def copied_run() -> tuple[pd.DataFrame, NDArray[np.float64]]:
     """Of 120 rows the test rows 3 and 7 (by position in the split) are a folded and a near copy; some are exact."""
     corpus = random_corpus(AB, rows=120, copies=10)
     train, test = (np.flatnonzero(corpus["split"] == name) for name in ("train", "test"))
-    corpus.loc[test[3], ["text", "key"]] = [f"  {corpus['text'][train[5]].upper()} ", b"folded"]
+    corpus.loc[test[3], "text"] = f"  {corpus['text'][train[5]].upper()} "
+    corpus.loc[test[3], "key"] = b"folded"
     return corpus, unit_vectors(corpus, {int(test[7]): int(train[9])})
 
 

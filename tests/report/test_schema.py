@@ -93,14 +93,14 @@ def test_the_evidence_is_what_the_schema_says(kind: str) -> None:
 
 def test_a_field_that_is_not_in_the_schema_fails_wherever_it_stands() -> None:
     content = make_evidence("all extras")
-    places = [
+    places: list[tuple[str | int, ...]] = [
         (), ("dataset",), ("heads", 0), ("heads", 0, "test"), ("heads", 0, "test", "intervals"), ("copies",),
         ("heads", 0, "curves"), ("heads", 0, "search", "rows", 0), ("comparisons", "pairs", 0), ("mistakes",),
         ("label_issues",), ("map",), ("conflicts", "examples", 0), ("vectors",), ("advice",), ("run",),
     ]  # fmt: skip
     for place in places:
         spoilt = copy.deepcopy(content)
-        at = spoilt
+        at: Any = spoilt
         for step in place:
             at = at[step]
         at["undocumented"] = 1
