@@ -7,10 +7,13 @@ true diagonal is a product of two small matrices and is measured anew as the pro
 adds l2 to it: one U serves every l2. (Kronecker-factored curvature in its eigenbasis: Martens and Grosse 2015;
 George et al. 2018, there for deep networks.)
 
-All is measured on a sample of rows: the search needs the curvature within a factor of about 2, not its digits.
+That is measured on a sample of rows: the search needs the curvature within a factor of about 2, not its digits. It
+serves well as long as few rows are certain. Later each class depends on rows of its own; then `Blocks` holds the whole
+D x D block of each class, as in block Jacobi, measured on the rows that matter to it.
 """
 
 from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,12 +29,14 @@ WIDEST = 2048
 """Vectors of more dimensions are taken as they are, U = I: their eigenvectors would take minutes."""
 FLAT = 1e-8
 """Curvature below this part of the largest is rounding of float32 vectors."""
-WHOLE = 2**26
-"""Most numbers in the blocks of all scores, 256 MiB in float32."""
+WHOLE = 2**28
+"""Most bytes in the blocks of all scores, 256 MiB."""
 ALIKE = 8.0
 """Blocks serve, scaled, until loss or penalty has changed by more than this factor."""
 ROWS = 4
 """Rows that a score's block is measured on, in parts of its width; shared among scores, each of which has 1."""
+TIES = 4.0
+"""The fall that blocks promise is too small by this, for what they leave out: by 3 to 11 where problems are hard."""
 ROUNDING = 1e-5
 """Added to a diagonal, in parts of itself, so that float32 sums which rounding left indefinite have a factor."""
 NOTHING = 1e-12
@@ -47,6 +52,7 @@ class Preconditioner:
     Q: NDArray[np.float64]  # (S, S)
     weights: NDArray[np.float64]  # (S, r)  curvature in the coordinates Q^T W U
     intercepts: NDArray[np.float64]  # (S,)
+    caution = 1.0  # how many times the fall that it promises may be left
 
     def __call__(self, gradient: Parameters) -> Parameters:
         """`gradient` (S, D + 1) times the approximate inverse."""
@@ -73,6 +79,11 @@ class Blocks:
     intercepts: NDArray[np.float64]  # (S,)
     loss: float
     l2: float
+
+    @property
+    def caution(self) -> float:
+        """How many times the fall that they promise may be left."""
+        return TIES if len(self.scale) > 1 else 1.0
 
     def __call__(self, gradient: Parameters) -> Parameters:
         """`gradient` (S, D + 1) times the approximate inverse."""
@@ -103,19 +114,17 @@ class Curvature:
             self._U = _axes(vectors * np.sqrt(self._shares)[:, None].astype(vectors.dtype))
             vectors = vectors @ self._U.astype(vectors.dtype)
         self._vectors, self._squares = vectors, np.square(vectors)  # (n, r)
-        self._objective, self._ask_whole, self._fresh = objective, False, False
+        self._objective, self._ask_whole = objective, False
         self._blocks: Blocks | None = None
-        self._order = np.random.default_rng(0).permutation(n)  # labels may be periodic
 
     def ask_more(self) -> bool:
-        """Measure better from now on: whole blocks, not only a diagonal; and these anew. False where that is no better.
+        """Measure whole blocks from now on, not only a diagonal, and anew; False where they would be too large.
 
         It takes as long as ten to twenty steps: for searches of many more.
         """
-        if self._objective.scores * self._vectors.shape[1] ** 2 > WHOLE or self._fresh:
-            return False
-        self._ask_whole, self._blocks = True, None
-        return True
+        size = self._objective.scores * self._vectors.shape[1] ** 2 * self._vectors.itemsize
+        self._ask_whole, self._blocks = size <= WHOLE, None
+        return self._ask_whole
 
     def at(self, margins: Floats, l2: float) -> Preconditioner | Blocks:
         """The curvature where the margins are these, (S, N)."""
@@ -138,8 +147,7 @@ class Curvature:
         """The block of each score; of one measured where loss and penalty were alike, only its scale."""
         losses = np.concatenate(list(self._objective.blocks(lambda block: other_classes(margins[:, block])[0])))
         loss, known = float(self._objective.shares @ losses), self._blocks
-        self._fresh = known is None or not (_alike(loss, known.loss) and _alike(l2, known.l2))
-        if known is None or self._fresh:
+        if known is None or not (_alike(loss, known.loss) and (l2 == known.l2 or _alike(l2, known.l2))):
             self._blocks = self._measured(margins, losses, loss, l2)
             return self._blocks
         less = np.sqrt(known.loss * known.l2 / (loss * l2)) if l2 else known.loss / loss
@@ -158,11 +166,11 @@ class Curvature:
             loss=loss,
             l2=l2,
         )
-        rows = max(ROWS * r // S, r)
+        rows, order = max(ROWS * r // S, r), np.random.default_rng(0).permutation(len(losses))
 
         def fill(k: int) -> None:
             curved = self._curved(k, margins[k], losses)
-            drawn, weights = _drawn(curved, rows, self._order)
+            drawn, weights = _drawn(curved, rows, order)
             vectors = (objective.X[drawn] - self._mean.astype(dtype)) / dtype.type(self._length)
             if self._U is not None:
                 vectors = vectors @ self._U.astype(dtype)
@@ -181,7 +189,7 @@ class Curvature:
     def _curved(self, k: int, margins: Floats, losses: Floats) -> NDArray[np.float64]:
         """s p (1 - p) of score k (N,)."""
         p = np.exp(margins - losses).astype(np.float64)
-        rest = 1 - p
+        rest = np.maximum(1 - p, 0)  # rounding may leave p above 1
         if self._objective.scores > 1:
             own = self._objective.codes == k
             p[own], rest[own] = np.exp(-losses[own]), -np.expm1(-losses[own])
@@ -195,7 +203,7 @@ def _inverse(covariance: Floats, total: float, l2: float) -> tuple[Floats, Float
     covariance *= (scale * total)[:, None].astype(covariance.dtype)
     covariance *= scale.astype(covariance.dtype)
     covariance[np.diag_indices_from(covariance)] = 1 + ROUNDING
-    factorise, invert = get_lapack_funcs(("potrf", "potri"), (covariance,))
+    factorise, invert = cast("Any", get_lapack_funcs(("potrf", "potri"), (covariance,)))
     factor, failed = factorise(covariance.T, lower=True, overwrite_a=True)
     if failed:  # of numbers that are not finite: the diagonal, and the search, say so
         return np.eye(len(scale), dtype=covariance.dtype), scale
@@ -204,7 +212,7 @@ def _inverse(covariance: Floats, total: float, l2: float) -> tuple[Floats, Float
 
 
 def _alike(a: float, b: float) -> bool:
-    return b / ALIKE <= a <= b * ALIKE
+    return 0 < b / ALIKE <= a <= b * ALIKE
 
 
 def _centred(values: Parameters) -> Parameters:
@@ -214,7 +222,10 @@ def _centred(values: Parameters) -> Parameters:
 def _drawn(
     weights: NDArray[np.float64], size: int, order: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """About `size` rows, the heaviest of them all and the others in proportion, and what each then counts."""
+    """About `size` rows, the heaviest of them all and the others in proportion, and what each then counts.
+
+    Draws are evenly spaced over the rows in this order.
+    """
     n = len(weights)
     if size >= n:
         return np.arange(n), weights
@@ -223,7 +234,7 @@ def _drawn(
     # A row counts for what it weighs where that is above the mean of what is left for the rows yet to draw.
     share = rest / np.arange(size, 0, -1)
     share = share[np.argmax(heaviest[:size] <= share)]
-    chances = np.minimum(weights / share, 1) if share > 0 else np.zeros(n)
+    chances = np.minimum(weights / share, 1) if 0 < share < np.inf else np.zeros(n)
     ends = chances[order].cumsum()
     rows = np.sort(order[np.searchsorted(ends, np.arange(int(ends[-1])) + 0.5)])
     return rows, np.maximum(weights[rows], share)
