@@ -5,13 +5,13 @@ depend on the number of cores. Python's threads suffice: products and ufuncs on 
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from itertools import pairwise
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
@@ -21,8 +21,12 @@ NUMBERS = 2**19
 WORTH_THREADS = 2**24
 """Multiplications in a product with X that take longer than threads take to start."""
 
-Map = Callable[[Callable[[slice], Any]], Iterator[Any]]
-"""Calls a function on each block of rows and gives what it returns, in the order of the rows."""
+
+class Map(Protocol):
+    """On as many threads as there may be."""
+
+    def __call__(self, function: Callable[[Any], Any], tasks: Iterable[Any] = ...) -> Iterator[Any]:
+        """Call `function` on each block of rows, or on each of `tasks`; gives what it returns, in their order."""
 
 
 @cache
@@ -69,19 +73,19 @@ def block_map(shape: tuple[int, ...], scores: int) -> Iterator[Map]:
     n, dim = shape
     blocks = _blocks(n, max(1, NUMBERS // dim))
 
-    def quietly(function: Callable[[slice], Any]) -> Callable[[slice], Any]:
-        def call(block: slice) -> Any:
+    def quietly(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def call(task: Any) -> Any:
             with np.errstate(all="ignore"):  # of the thread, so said here; what is not finite is seen in the sums
-                return function(block)
+                return function(task)
 
         return call
 
     with _one_thread_of_blas as threads:
         if min(threads, len(blocks)) == 1 or n * dim * scores < WORTH_THREADS:
-            yield lambda function: map(quietly(function), blocks)
+            yield lambda function, tasks=blocks: map(quietly(function), tasks)
             return
         with ThreadPoolExecutor(min(threads, len(blocks))) as pool:
-            yield lambda function: pool.map(quietly(function), blocks)
+            yield lambda function, tasks=blocks: pool.map(quietly(function), tasks)
 
 
 def _blocks(n: int, most: int) -> list[slice]:

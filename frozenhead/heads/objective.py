@@ -82,7 +82,7 @@ class Objective:
                 margins[self.codes[block], np.arange(margins.shape[1])] = OWN
             return float(self.shares[block] @ other_classes(margins)[0])
 
-        return sum(self.blocks(sums))
+        return float(sum(self.blocks(sums)))
 
     def _margins(self, block: slice, theta: Floats) -> Floats:
         """Margins (S, B) of a block of rows, in the dtype of `theta`."""

@@ -5,13 +5,13 @@ Newton's method on the slope, kept between the ends of an interval.
 """
 
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from frozenhead.heads.curvature import Curvature, Preconditioner
+from frozenhead.heads.curvature import Blocks, Curvature, Preconditioner
 from frozenhead.heads.objective import Floats, Objective, Parameters
 
 PAIRS = 20
@@ -23,8 +23,14 @@ STALE = 1.5
 """The curvature is measured anew when the loss has changed by this factor."""
 LEARNED = 1e-9
 """A mean loss below this, without a penalty, is that of classes that can be told apart: it has no minimum."""
-LONG = 8
-"""Steps after which a search, and those after it on its path, asks for the whole Hessian."""
+LONG = 24
+"""Steps after which a search asks for better curvature, and again after as many."""
+HARD = 4 * LONG
+"""Steps after which a search from 0 starts over, by way of stronger penalties."""
+AFAR = 30.0**3, 30.0**2, 30.0
+"""These penalties, in parts of the one that is sought."""
+ROUGH = 1e-2
+"""How near to their optima, in parts of the objective."""
 IDLE = 20
 """Steps without a fall that rounding does not explain, after which there is none to find."""
 
@@ -89,7 +95,7 @@ class _Memory:
     def __len__(self) -> int:
         return len(self._pairs)
 
-    def direction(self, gradient: Parameters, preconditioner: Preconditioner) -> Parameters:
+    def direction(self, gradient: Parameters, preconditioner: Preconditioner | Blocks) -> Parameters:
         """Minus the approximate inverse Hessian times the gradient."""
         q, parts = -gradient, []
         for step, change, inverse in reversed(self._pairs):
@@ -118,11 +124,12 @@ def search(
             memory.clear()
         direction = memory.direction(gradient, preconditioner)
         slope = float((gradient * direction).sum())
-        excess = -slope / 2 / start.value if start.value else 0.0
+        excess = -slope / 2 * preconditioner.caution / start.value if start.value else 0.0
         if not excess > goal or (l2 == 0 and start.value < LEARNED):
             break
         change = objective.margins(direction)
-        step = line_search(objective, start, direction, change, l2=l2, slope=slope)
+        line = line_from(objective, start, direction, change, l2)
+        step = line_search(line, most=start.value + _noise(change.dtype, start.value), slope=slope)
         if step == 0 and stale:
             break  # rounding hides any fall, or numbers are not finite
         if step > 0:
@@ -132,7 +139,7 @@ def search(
             memory.add(step * direction, gradient - before)
         idle = 0 if start.value < least - _noise(objective.X.dtype, least) else idle + 1
         least = min(least, start.value)
-        harder = iteration == LONG and curvature.ask_whole()
+        harder = iteration % LONG == 0 and curvature.ask_more()
         stale = harder or step == 0 or not 1 / STALE < start.loss / measured < STALE
     return _solution(objective, start.theta.astype(np.float32), l2, excess, iteration)
 
@@ -143,10 +150,12 @@ def _solution(objective: Objective, theta: NDArray[np.float32], l2: float, exces
     return Solution(theta, value, excess, iterations)
 
 
-def line_search(
-    objective: Objective, point: Point, direction: Parameters, change: Floats, *, l2: float, slope: float
-) -> float:
-    """A step along `direction` to where the slope, now `slope`, is much flatter; 0 where rounding hides any fall."""
+Line = Callable[[float], tuple[float, float, float]]
+"""Objective, slope and curvature at a step along a line."""
+
+
+def line_from(objective: Objective, point: Point, direction: Parameters, change: Floats, l2: float) -> Line:
+    """The objective along `direction`, which changes the margins by `change`."""
     weights, d = point.theta[:, :-1], direction[:, :-1]
     squares = [float((a * b).sum()) for a, b in ((weights, weights), (weights, d), (d, d))]
 
@@ -155,10 +164,14 @@ def line_search(
         penalty = 0.5 * l2 * (squares[0] + 2 * step * squares[1] + step**2 * squares[2])
         return loss + penalty, slope + l2 * (squares[1] + step * squares[2]), bend + l2 * squares[2]
 
-    most = point.value + _noise(change.dtype, point.value)
+    return at
+
+
+def line_search(line: Line, *, most: float, slope: float) -> float:
+    """A step to where the slope, now `slope`, is much flatter and the objective not above `most`; 0 where none is."""
     step, low, high, steepest = 1.0, 0.0, np.inf, slope
     for _ in range(TRIALS):
-        found, slope, bend = at(step)
+        found, slope, bend = line(step)
         if abs(slope) <= -FLATTER * steepest and found <= most:
             return step
         if slope < 0 and found <= most:
@@ -182,7 +195,47 @@ def _between(guess: float, low: float, high: float, last: float) -> float:
 
 
 def search_path(objective: Objective, l2s: Sequence[float], *, goal: float, max_iter: int) -> list[Solution]:
-    """A solution for each l2, in that order; each search starts where the last one ended."""
+    """A solution for each l2, in that order; each search starts where the last one ended, and a bit beyond."""
     curvature = Curvature(objective)
-    point = Point(np.zeros((objective.scores, objective.X.shape[1] + 1)), objective.zero_margins())
-    return [search(objective, curvature, point, l2=l2, goal=goal, max_iter=max_iter) for l2 in l2s]
+    point, solutions = _nowhere(objective), list[Solution]()
+    before, last = point.theta, point.theta
+    for l2 in l2s:
+        if len(solutions) > 1:
+            _follow(objective, point, last - before, l2)
+        most = min(max_iter, HARD) if not solutions and objective.scores > 1 and l2 > 0 else max_iter
+        found = search(objective, curvature, point, l2=l2, goal=goal, max_iter=most)
+        if found.iterations == most < max_iter and not found.excess <= goal:
+            point = _nowhere(objective)
+            found = _from_afar(objective, curvature, point, l2, goal=goal, max_iter=max_iter - most)
+            found = replace(found, iterations=found.iterations + most)
+        solutions.append(found)
+        before, last = last, point.theta
+    return solutions
+
+
+def _nowhere(objective: Objective) -> Point:
+    return Point(np.zeros((objective.scores, objective.X.shape[1] + 1)), objective.zero_margins())
+
+
+def _from_afar(
+    objective: Objective, curvature: Curvature, point: Point, l2: float, *, goal: float, max_iter: int
+) -> Solution:
+    """A solution from 0 by way of stronger penalties, for a search that is lost without."""
+    before, last, steps = point.theta, point.theta, 0
+    for stronger in (*(l2 * far for far in AFAR), l2):
+        _follow(objective, point, last - before, stronger)
+        found = search(
+            objective, curvature, point, l2=stronger,
+            goal=goal if stronger == l2 else max(goal, ROUGH), max_iter=max(1, max_iter - steps),
+        )  # fmt: skip
+        before, last, steps = last, point.theta, steps + found.iterations
+    return replace(found, iterations=steps)
+
+
+def _follow(objective: Objective, point: Point, direction: Parameters, l2: float) -> None:
+    """Go on as the path went, as far as the objective falls."""
+    change = objective.margins(direction)
+    line = line_from(objective, point, direction, change, l2)
+    value, slope, _ = line(0.0)
+    if slope < 0:
+        point.move(direction, change, line_search(line, most=value, slope=slope))

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from frozenhead.heads import curvature
 from frozenhead.heads.blocks import block_map
-from frozenhead.heads.curvature import Curvature, _axes, _sample
+from frozenhead.heads.curvature import Blocks, Curvature, _axes, _drawn, _sample
 from frozenhead.heads.objective import Objective
 from tests.heads.conftest import MakeRows
 
@@ -51,6 +51,7 @@ def test_the_whole_curvature_of_one_score_is_the_inverse_hessian_anywhere(
     make_rows: MakeRows, length: float, widest: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(curvature, "WIDEST", widest)
+    monkeypatch.setattr(curvature, "ROWS", 1000)  # all rows
     X, y = make_rows(200)
     with ExitStack() as stack:
         objective = at_zero(stack, (X.astype(np.float64) + 3.0) * length, y, 2)
@@ -63,10 +64,98 @@ def test_the_whole_curvature_of_one_score_is_the_inverse_hessian_anywhere(
         scale = np.array([length, length, length, 1.0])
         v = np.array([[1.0, -2.0, 3.0, 0.5]]) / scale
         found = Curvature(objective)
-        assert found.ask_whole()
-        assert not found.ask_whole()
+        assert found.ask_more()
         back = found.at(margins, l2 * length**2)(v @ hessian)
         np.testing.assert_allclose(back * scale, v * scale, atol=RIDGE)
+
+
+@pytest.mark.parametrize("widest", [2, 2048])
+@pytest.mark.parametrize("length", [1e-3, 1.0, 1e3])
+def test_blocks_are_the_inverse_of_each_classs_own_part_of_the_hessian(
+    make_rows: MakeRows, length: float, widest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(curvature, "WIDEST", widest)
+    monkeypatch.setattr(curvature, "ROWS", 1000)  # all rows
+    X, y = make_rows(200, classes=5)
+    rng = np.random.default_rng(3)
+    with ExitStack() as stack:
+        objective = at_zero(stack, (X.astype(np.float64) + 3.0) * length, y, 5)
+        theta, l2 = rng.normal(size=(5, 4)) / [length, length, length, 1.0], 0.01 * length**2
+        z = objective.X @ theta[:, :-1].T + theta[:, -1]
+        p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+        ones = np.column_stack([objective.X, np.ones(200)])
+        parts = [(ones * (objective.shares * q * (1 - q))[:, None]).T @ ones for q in p.T]
+        penalty = l2 * np.diag([1.0, 1.0, 1.0, 0.0])
+        slope = rng.normal(size=(5, 4)) * [length, length, length, 1.0]
+        slope -= slope.mean(axis=0)
+        expected = np.array([np.linalg.solve(part + penalty, row) for part, row in zip(parts, slope, strict=True)])
+        expected -= expected.mean(axis=0)
+        measured = Curvature(objective)
+        assert measured.ask_more()
+        found = measured.at(objective.zero_margins() + objective.margins(theta), l2)(slope)
+        scale = np.array([length, length, length, 1.0])
+        np.testing.assert_allclose(found * scale, expected * scale, atol=RIDGE * np.abs(expected * scale).max())
+        same = measured.at(objective.zero_margins() + objective.margins(theta), l2)
+        np.testing.assert_array_equal(same(slope), found)
+
+
+def test_blocks_serve_a_penalty_that_is_alike_in_scale_and_no_other(make_rows: MakeRows) -> None:
+    X, y = make_rows(200, classes=4)
+    with ExitStack() as stack:
+        objective = at_zero(stack, X.astype(np.float64), y, 4)
+        measured, margins = Curvature(objective), objective.zero_margins()
+        assert measured.ask_more()
+        first, near, far = (measured.at(margins, l2) for l2 in (1.0, 0.25, 0.01))
+        assert isinstance(first, Blocks)
+        assert isinstance(near, Blocks)
+        assert isinstance(far, Blocks)
+        assert near.inverse is first.inverse
+        np.testing.assert_allclose(near.scale, first.scale * 2**0.5)  # half of it, for the loss is the same
+        assert far.inverse is not first.inverse
+        assert measured.ask_more()
+        anew = measured.at(margins, 0.01)
+        assert isinstance(anew, Blocks)
+        assert anew.inverse is not far.inverse
+        np.testing.assert_array_equal(anew.inverse, far.inverse)
+
+
+def test_blocks_that_would_be_too_large_are_not_asked_for(make_rows: MakeRows, monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = make_rows(200, classes=4)
+    with ExitStack() as stack:
+        objective = at_zero(stack, X.astype(np.float64), y, 4)
+        for bytes_, fits in ((4 * 3 * 3 * 8, True), (4 * 3 * 3 * 8 - 1, False)):
+            monkeypatch.setattr(curvature, "WHOLE", bytes_)
+            measured = Curvature(objective)
+            assert measured.ask_more() is fits
+            assert isinstance(measured.at(objective.zero_margins(), 0.1), Blocks) is fits
+
+
+def test_rows_drawn_are_the_heaviest_and_the_rest_in_proportion() -> None:
+    rng = np.random.default_rng(0)
+    weights, order = rng.random(10_000) ** 8, rng.permutation(10_000)
+    rows, counts = _drawn(weights, 500, order)
+    assert len(rows) == pytest.approx(500, abs=1)
+    assert len(set(rows.tolist())) == len(rows)
+    certain = weights[rows] >= counts
+    assert set(np.flatnonzero(weights > counts.min()).tolist()) == set(rows[weights[rows] > counts.min()].tolist())
+    np.testing.assert_allclose(counts[~certain], counts.min())
+    # A row drawn by chance stands for its like: sums are kept, within what one row more or less makes.
+    assert counts.sum() == pytest.approx(weights.sum(), abs=2 * counts.min())
+    values = rng.normal(size=10_000)
+    assert counts @ values[rows] == pytest.approx(weights @ values, abs=5 * counts.min() * 500**0.5)
+
+
+@pytest.mark.parametrize("bad", [0.0, np.nan, np.inf])
+def test_no_rows_are_drawn_by_weights_that_say_nothing(bad: float) -> None:
+    rows, counts = _drawn(np.full(100, bad), 10, np.arange(100))
+    assert len(rows) == len(counts) == 0
+
+
+def test_few_rows_are_all_drawn() -> None:
+    weights = np.array([0.2, 0.0, 0.3])
+    rows, counts = _drawn(weights, 3, np.arange(3))
+    assert rows.tolist() == [0, 1, 2]
+    assert counts is weights
 
 
 def test_vectors_too_wide_for_eigenvectors_take_their_own_axes(

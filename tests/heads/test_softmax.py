@@ -13,7 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from frozenhead.heads import SoftmaxHead, blocks, softmax, softmax_path
+from frozenhead.heads import SoftmaxHead, blocks, search, softmax, softmax_path
 from tests.heads.conftest import MakeRows
 
 # Both solvers stop near the optimum, where the loss is flat: what they leave is far below the one in a million.
@@ -276,6 +276,40 @@ def test_a_path_takes_fewer_steps_than_its_heads_alone(precision: str) -> None:
     l2s = np.logspace(-6, 2, 17).tolist()
     together = sum(head.n_iter_ for head in softmax_path(X, y, l2s))
     assert together < 0.9 * sum(SoftmaxHead(l2=l2).fit(X, y).n_iter_ for l2 in l2s)
+
+
+def separable(n: int, *, dim: int, classes: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Classes that few rows keep apart, in pairs that are near to each other."""
+    rng = np.random.default_rng(0)
+    codes = np.arange(n) % classes
+    centres = rng.normal(size=(classes // 2, dim)).repeat(2, axis=0) + 0.3 * rng.normal(size=(classes, dim))
+    lengths = np.logspace(0, -1.5, dim)
+    return ((centres[codes] + 0.5 * rng.normal(size=(n, dim))) * lengths).astype(np.float32), codes
+
+
+def test_a_long_path_over_classes_that_can_be_told_apart_takes_few_steps_to_the_optimum(precision: str) -> None:
+    X, y = separable(1200, dim=40, classes=12)
+    l2s = np.logspace(-2, -8, 19).tolist()
+    heads = softmax_path(X, y, l2s, class_weight=None)
+    # 328 in float32; without whole blocks 682, without going on as the path went 625.
+    assert precision == "float64" or sum(head.n_iter_ for head in heads) < 450
+    for head in heads[::6]:
+        W, b, w = exact_optimum(X, y, np.ones(len(y)), head.l2)
+        assert head.loss_ == pytest.approx(full_objective(W, b, X, y, w, head.l2), rel=LOSS_TOLERANCE)
+
+
+def test_a_search_that_is_lost_comes_by_way_of_stronger_penalties(
+    precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    X, y = separable(1200, dim=40, classes=12)
+    W, b, w = exact_optimum(X, y, np.ones(len(y)), 1e-7)
+    exact = full_objective(W, b, X, y, w, 1e-7)
+    monkeypatch.setattr(search, "HARD", 8)
+    head = SoftmaxHead(l2=1e-7, class_weight=None).fit(X, y)
+    assert head.loss_ == pytest.approx(exact, rel=LOSS_TOLERANCE)
+    for most in (4, 8):
+        with pytest.warns(ConvergenceWarning, match=f"after {most} iterations"):
+            assert SoftmaxHead(l2=1e-7, max_iter=most).fit(X, y).n_iter_ == most
 
 
 def test_a_path_that_stops_early_warns_for_its_heads(make_rows: MakeRows) -> None:
