@@ -48,7 +48,7 @@ from frozenhead.terminal import (
     view_lines,
 )
 
-STOPPED = "stopped. What was finished before is kept; run the same command again to go on."
+STOPPED = "stopped. What was finished before is kept; the same command goes on from there."
 # The words of the command line that is running, which a run records.
 _words: ContextVar[list[str]] = ContextVar("words")
 

@@ -13,6 +13,7 @@ from frozenhead.commands.embed import embed
 from frozenhead.commands.fit import FitOptions, fit
 from frozenhead.commands.options import embed_options
 from tests.commands.conftest import make_table
+from tests.commands.fits import seal
 from tests.test_cli import Command, commands
 
 
@@ -93,6 +94,7 @@ def test_damage_is_exit_5_and_names_the_file(
     path = tmp_path / "one" / "heads" / "text" / "tfidf" / "predictions.parquet"
     table = pd.read_parquet(path)
     table.assign(prob_ham=0.9, prob_spam=0.9).to_parquet(path)
+    seal(path.parent)
     done = report("one")
     assert done.returncode == 5
     assert "one/heads/text/tfidf/predictions.parquet" in done.stderr

@@ -135,6 +135,8 @@ def _by_head(
         if target and target not in own:
             raise UsageError(f"{given}: {target} is none of the heads to train: {', '.join(names)}.")
         takers = [name for name in names if option in head_options(name) and target in ("", name)]
+        if flag == "--grid" and takers != ["shuffled"]:  # a floor that was chosen on validation would be none
+            takers = [name for name in takers if name != "shuffled"]
         if not takers:
             known = {o: None for name in names for o in head_options(name) if target in ("", name)}
             raise UsageError(
@@ -197,10 +199,13 @@ def read_class_weight(given: str) -> Any:
     try:
         weights = json.loads(Path(given).read_bytes())
     except OSError as error:
-        raise UsageError(f"--class-weight {given}: not balanced, not none, and no such file.") from error
+        close = nearest(given, ("balanced", "none"))
+        raise UsageError(
+            f"--class-weight {given}: neither balanced nor none{close}, nor a file that can be read ({error.strerror})."
+        ) from error
     except ValueError as error:
         raise DataError(
-            f"{given} is not JSON: {error}. Expected an object, such as {{'ham': 1, 'spam': 6}}."
+            f'{given} is not JSON: {error}. Expected an object, such as {{"ham": 1, "spam": 6}}.'
         ) from error
     if not isinstance(weights, dict) or not all(isinstance(w, int | float) for w in weights.values()):
         raise DataError(f'{given} must be a JSON object of label to number, such as {{"ham": 1, "spam": 6}}.')

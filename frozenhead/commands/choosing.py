@@ -1,5 +1,6 @@
 """Which head of a run a command works with."""
 
+from frozenhead.commands.belonging import checked_description
 from frozenhead.errors import HeadNotFound
 from frozenhead.heads.registry import nearest
 from frozenhead.labels import shown
@@ -14,17 +15,18 @@ def choose_head(run: Run, *, head: str | None = None, feature: str | None = None
     HeadNotFound
         None fits; what there is is named, the nearest right name first.
     RunDamaged
-        The scores of a head cannot be read.
+        A head that fits is not the one that its place says, or its files are not what was written.
     """
     there = run.heads()
     fitting = [h for h in there if head in (None, h.head) and feature in (None, h.feature)]
     if not fitting:
         raise HeadNotFound(_lacking(run, there, head, feature))
-    return min(fitting, key=_rank)
+    return min(fitting, key=lambda stored: _rank(run, stored))
 
 
-def _rank(stored: StoredHead) -> tuple[float, float]:
+def _rank(run: Run, stored: StoredHead) -> tuple[float, float]:
     """Best first: validation macro F1, then lower log loss. The test split chooses nothing."""
+    checked_description(run, stored)
     val = stored.metrics().get("val")
     return (-val["macro_f1"], val["log_loss"]) if val else (0.0, 0.0)
 

@@ -61,5 +61,5 @@ def _check_folders(folders: Sequence[Path], out: Path | None) -> None:
 
 
 def _evidence(run: Run) -> RunEvidence:
-    heads = [head_evidence(stored) for stored in run.heads()]
+    heads = [head_evidence(run, stored) for stored in run.heads()]
     return RunEvidence(name=str(run.folder), info=run.info, corpus=run.corpus(), heads=heads)

@@ -174,7 +174,7 @@ def _pack(run: Run, stored: StoredHead) -> _Shipment:
     features = run.features() if description["takes"] == "vectors" else run.features(damaged="skip")
     record = features.get(stored.feature)
     own = {stored.feature: record} if record and record["space"] == description.get("space_id") else {}
-    evidence = gather(corpus=run.corpus(), features=own, heads=[head_evidence(stored)], run=run.info)
+    evidence = gather(corpus=run.corpus(), features=own, heads=[head_evidence(run, stored)], run=run.info)
     for source in evidence["dataset"]["sources"]:
         source["path"] = file_name(source["path"])
     return _Shipment(

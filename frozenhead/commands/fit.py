@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from frozenhead.commands.choices import Choice, choose_heads, known_heads, read_class_weight
+from frozenhead.commands.choices import Choice, choose_heads, known_heads
 from frozenhead.commands.fitting import FeatureFit
 from frozenhead.commands.folds import FoldJudge
 from frozenhead.commands.keeping import Decision, Inputs, Keeper
@@ -145,7 +145,7 @@ def fit(options: FitOptions, voice: Voice | None = None) -> dict[str, Any]:
     choices = options.choices()
     features = _chosen_features(run, options)
     keeper = Keeper(run, corpus, options.decision())
-    _check_classes(run.info["classes"], options)
+    _check_classes(run.info["classes"], choices, options)
     _check_splits(keeper, choices, options)
     judge = FoldJudge(keeper, options.folds, options.seed) if options.folds else None
     results: list[dict[str, Any]] = []
@@ -155,17 +155,18 @@ def fit(options: FitOptions, voice: Voice | None = None) -> dict[str, Any]:
         results += fitting.run([choice for choice in choices if (choice.takes == "texts") == (inputs.record is None)])
         failed += fitting.failed
     if not results:
-        raise UsageError("\n".join(f"{f['head']} on {f['feature']}: {f['error']}" for f in failed[:3]))
+        raise DataError("\n".join(f"{f['head']} on {f['feature']}: {f['error']}" for f in failed[:3]))
     return {"run": str(options.run), "heads": results, "failed": failed}
 
 
-def _check_classes(classes: Sequence[str], options: FitOptions) -> None:
+def _check_classes(classes: Sequence[str], choices: Sequence[Choice], options: FitOptions) -> None:
     """Raise `UsageError` for weights or a threshold that these classes cannot have."""
     if options.threshold is not None:
         check_classes(options.positive, classes)
-    weight = read_class_weight(options.class_weight)
+    params = [choice.candidates[0].get_params() for choice in choices]
     try:
-        class_weights(weight, np.array(classes, object), np.arange(len(classes)))
+        for weight in [given["class_weight"] for given in params if "class_weight" in given][:1]:
+            class_weights(weight, np.array(classes, object), np.arange(len(classes)))
     except ValueError as error:
         raise UsageError(f"--class-weight {options.class_weight}: {error}") from error
 

@@ -8,7 +8,7 @@ from frozenhead.commands.choices import Choice
 from frozenhead.commands.curve import draw_curve, known_curve
 from frozenhead.commands.folds import FoldJudge
 from frozenhead.commands.keeping import SEARCH, Inputs, Keeper
-from frozenhead.commands.search import Search
+from frozenhead.commands.search import Search, kept_notes
 from frozenhead.commands.voice import Voice
 from frozenhead.errors import DataError, UsageError
 from frozenhead.files import write_json
@@ -130,11 +130,23 @@ class FeatureFit:
         try:
             if one.head is None:
                 raise DataError(str(one.error))
+            self._spare(name)
             kept = self.keeper.keep(one.head, self.inputs, name=name, seconds=one.seconds, search=self.tables.get(name))
         except ValueError as error:  # also that no threshold keeps to the rule, or what it predicts is not finite
             self._fail(name, str(error))
             return None
         return self._with_search(kept)
+
+    def _spare(self, name: str) -> None:
+        """Before a head takes the place of one that a search found: say so, and keep what the search tried."""
+        stored = self.keeper.folder(self.inputs.feature, name)
+        if name in self.tables or not (stored / SEARCH).exists():
+            return
+        kept_notes(stored, name).write_bytes((stored / SEARCH).read_bytes())
+        self.voice.say(
+            f"{name} on {self.inputs.feature} takes the place of one that a search found; "
+            "the search's command brings it back without training its candidates again"
+        )
 
     def _with_search(self, result: dict[str, Any]) -> dict[str, Any]:
         """The result, with the search that found it written beside a head that was known."""

@@ -5,13 +5,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from frozenhead.commands.belonging import checked_description
 from frozenhead.commands.curve import FILE as CURVE
 from frozenhead.commands.folds import SCORES, TABLE
 from frozenhead.commands.keeping import PREDICTIONS, SEARCH
 from frozenhead.errors import RunDamaged
-from frozenhead.heads.saving import read_description
 from frozenhead.report import HeadEvidence
-from frozenhead.runs import StoredHead, read_table_file, reading
+from frozenhead.runs import Run, StoredHead, read_table_file, reading
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,7 +20,7 @@ FORMAT = 1  # of the three files; each module that writes one has its own number
 AGAIN = "frozenhead fit"
 
 
-def head_evidence(stored: StoredHead) -> HeadEvidence:
+def head_evidence(run: Run, stored: StoredHead) -> HeadEvidence:
     """A head with all that stands beside it.
 
     Raises
@@ -28,7 +28,7 @@ def head_evidence(stored: StoredHead) -> HeadEvidence:
     RunDamaged
         A file is gone or is not what `fit` writes; it is named.
     """
-    info, folder = read_description(stored.folder), stored.folder
+    info, folder = checked_description(run, stored), stored.folder
     weights = dict(zip(info["classes"], info["class_weights"], strict=True))
     fold_scores = _optional(folder / SCORES, _check_folds)
     return HeadEvidence(

@@ -75,7 +75,7 @@ def report(options: ReportOptions | Path, voice: Voice | None = None) -> dict[st
     options = options if isinstance(options, ReportOptions) else ReportOptions(run=options)
     voice = voice or Silence()
     run = labelled_run(options.run)
-    corpus, features, heads = run.corpus(), run.features(), [head_evidence(h) for h in run.heads()]
+    corpus, features, heads = run.corpus(), run.features(), [head_evidence(run, h) for h in run.heads()]
 
     def vectors(name: str) -> "NDArray[Any]":
         return run_vectors(run, features[name], corpus, name=name, cache_dir=options.cache_dir)

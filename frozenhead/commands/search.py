@@ -63,7 +63,7 @@ class Search:
         self.choice, self.inputs, self.keeper, self.halving, self.jobs = choice, inputs, keeper, halving, jobs
         self.stamps = [keeper.stamp(head, inputs) for head in choice.candidates]
         place = keeper.folder(inputs.feature, choice.name)
-        self.notes = place.with_name(f".search-{choice.name}.json")
+        self.notes = kept_notes(place, choice.name)
         self.records: dict[str, Record] = {} if anew else self._earlier(place / SEARCH) | self._earlier(self.notes)
         if halving and not self.records.keys() >= set(self.stamps):
             self.records = {}  # what is dropped when depends on all the others
@@ -152,6 +152,11 @@ class Search:
             return {row["stamp"]: _checked_record(row) for row in content["heads"]}
         except (FrozenheadError, LookupError, TypeError, ValueError):
             return {}
+
+
+def kept_notes(place: Path, name: str) -> Path:
+    """The file, beside the folder of a head, of what searches for it scored."""
+    return place.with_name(f".search-{name}.json")
 
 
 def machine_memory() -> int:

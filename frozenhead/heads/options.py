@@ -21,10 +21,14 @@ def check_word(name: str, value: object, words: Iterable[str]) -> None:
         raise ValueError(f"{name} is {value!r}{nearest(value, known)}; choose {', '.join(map(repr, known))}.")
 
 
+MOST = 2**63 - 1
+"""The largest whole number that any option takes: what 64 bits hold."""
+
+
 def check_whole(name: str, value: object, *, least: int = 1) -> None:
-    """Raise `ValueError` unless `value` is a whole number of at least `least`."""
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}.")
+    """Raise `ValueError` unless `value` is a whole number of at least `least`, and of 64 bits."""
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or not least <= value <= MOST:
+        raise ValueError(f"{name} must be a whole number of at least {least}, got {str(value)[:40]}.")
 
 
 def check_positive(name: str, value: object) -> None:
@@ -35,5 +39,9 @@ def check_positive(name: str, value: object) -> None:
 
 def is_number(value: object) -> bool:
     """Whether `value` is a finite number, and no truth value."""
-    known = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-    return known and math.isfinite(value)  # type: ignore[arg-type]  # a number by then
+    if not isinstance(value, int | float | np.integer | np.floating) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that no float can hold
+        return False

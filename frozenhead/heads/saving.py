@@ -149,7 +149,7 @@ def read_description(folder: Path) -> dict[str, Any]:
     try:
         description = json.loads((folder / DESCRIPTION).read_bytes())
         written = description["format"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise RunDamaged(f"{folder / DESCRIPTION} cannot be read ({error}). Run `frozenhead fit` again.") from error
     if written != HEAD_FORMAT:
         raise FormatRefused(

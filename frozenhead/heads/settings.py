@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from frozenhead.heads.options import check_word, is_number
+from frozenhead.heads.options import MOST, check_word, is_number
 
 Activation = Literal["relu", "gelu", "tanh"]
 Schedule = Literal["constant", "linear", "cosine"]
@@ -122,7 +122,7 @@ class TrainingSettings:
 
 
 def _is_whole(value: object) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value <= MOST)
 
 
 MOST_UNITS = 2**16

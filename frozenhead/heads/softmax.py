@@ -115,9 +115,10 @@ class SoftmaxHead(Head):
         if self.l2 == 0 and solution.value < 2 * LEARNED:
             _warn("The classes can be told apart without error, so without a penalty there is no optimum; raise l2.")
         elif not solution.excess <= SLACK * self.tol:
+            way = "raise max_iter or l2" if solution.iterations >= self.max_iter else "raise l2 or tol"
             _warn(
                 f"Not at the optimum after {solution.iterations} iterations: the objective is above it by about "
-                f"{solution.excess:.1g} of itself; raise max_iter or l2, or scale the vectors."
+                f"{solution.excess:.1g} of itself; {way}, or scale the vectors."
             )
         theta = solution.theta
         if len(theta) == 1:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from frozenhead.heads.options import nearest
+from frozenhead.heads.options import is_number, nearest
 
 ClassWeight = Literal["balanced"] | Mapping[Any, float] | None
 
@@ -48,10 +48,13 @@ def class_weights(
     unknown, lacking = [k for k in class_weight if k not in labels], [k for k in labels if k not in class_weight]
     if unknown or lacking:
         near = nearest(unknown[0], lacking) if unknown else ""
-        raise ValueError(
-            f"class_weight must name every class once: not a class {unknown[:5]}{near}, without a weight {lacking[:5]}."
-        )
-    weights = np.array([class_weight[label] for label in labels], np.float64)
-    if not (np.isfinite(weights).all() and (weights > 0).all()):
-        raise ValueError(f"class_weight must be positive numbers, got {weights.tolist()}.")
-    return weights
+        strange = f"not a class: {', '.join(map(repr, unknown[:5]))}{near}" if unknown else ""
+        bare = f"without a weight: {', '.join(map(repr, lacking[:5]))}" if lacking else ""
+        raise ValueError(f"class_weight must name every class once; {'; '.join(filter(None, (strange, bare)))}.")
+    given = [class_weight[label] for label in labels]
+    for label, weight in zip(labels, given, strict=True):
+        if not (is_number(weight) and 1e-30 <= weight <= 1e30):  # beyond it float32 has no room for a loss
+            raise ValueError(
+                f"class_weight must be numbers from 1e-30 to 1e30, got {str(weight)[:40]} for the class {label!r}."
+            )
+    return np.array(given, np.float64)

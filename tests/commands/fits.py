@@ -15,6 +15,7 @@ from frozenhead.commands.fit import FitOptions, fit
 from frozenhead.commands.vectors import run_vectors
 from frozenhead.heads import FittedHead, Head
 from frozenhead.heads.fitting import fit_many
+from frozenhead.heads.saving import read_description, write_description
 from frozenhead.runs import Run
 
 FEATURE = "tiny-bert.mean"
@@ -50,6 +51,13 @@ def rows_of(run: Path, split: str, feature: str = FEATURE) -> tuple[NDArray[Any]
     corpus = Run.open(run).corpus()
     chosen = (corpus["split"] == split).to_numpy()
     return vectors_of(run, feature)[chosen], corpus["label"].to_numpy(object)[chosen]
+
+
+def seal(folder: Path) -> None:
+    """Have `head.json` vouch for the files beside it as they are now, as if `fit` had written them."""
+    description = read_description(folder)
+    digests = {file: hashlib.sha256((folder / file).read_bytes()).hexdigest() for file in description["files"]}
+    write_description(folder, description | {"files": digests})
 
 
 def change_corpus(run: Path, change: Callable[[pd.DataFrame], None]) -> None:

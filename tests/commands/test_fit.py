@@ -119,7 +119,7 @@ def test_class_weights_are_balanced_unless_told(run: Path, tmp_path: Path) -> No
         ({"sets": ("dense.C=1",)}, "no option"),
         ({"sets": ("lr=inf",)}, "a number"),
         ({"features": ("tiny-bert.men",)}, "'tiny-bert.mean'"),
-        ({"class_weight": "heavy"}, "no such file"),
+        ({"class_weight": "heavy"}, "nor a file"),
         ({"seed": -1}, "--seed"),
         ({"jobs": 0}, "--jobs"),
     ],

@@ -262,7 +262,7 @@ def test_a_floor_that_no_threshold_reaches_is_told_of_and_other_heads_are_kept(r
     assert [one["head"] for one in result["heads"]] == ["majority"]
     assert "No threshold reaches precision >= 1" in result["failed"][0]["error"]
     done = frozenhead("fit", run, "--head", "centroid", "--features", FEATURE, "--threshold", "precision:1")
-    assert done.returncode == 2
+    assert done.returncode == 3
     assert "the best precision on these rows" in done.stderr
 
 

@@ -12,13 +12,14 @@ import pytest
 from jsonschema import Draft202012Validator
 from sklearn.metrics import accuracy_score, f1_score
 
+from frozenhead.commands.choosing import choose_head
 from frozenhead.commands.comparing import compare_runs
 from frozenhead.commands.fit import FitOptions, fit
 from frozenhead.commands.report import ReportOptions, report
 from frozenhead.errors import DataError, HeadNotFound, RunDamaged, UsageError
 from frozenhead.runs import Run
 from tests.commands.conftest import make_table
-from tests.commands.fits import FEATURE, change_corpus, fit_small, folder_of
+from tests.commands.fits import FEATURE, change_corpus, fit_small, folder_of, seal
 from tests.report.test_schema import SCHEMA, problems
 
 BLOCK = {"accuracy", "balanced_accuracy", "macro_f1", "log_loss", "per_class", "confusion"}
@@ -147,6 +148,7 @@ def test_predictions_of_another_corpus_are_refused(trained: Path) -> None:
     table = pd.read_parquet(path)
     table["label"] = np.roll(table["label"].to_numpy(), 1)
     table.to_parquet(path)
+    seal(path.parent)
     with pytest.raises(RunDamaged, match=f"tfidf.*{path}"):
         report(trained)
 
@@ -165,6 +167,7 @@ def test_what_is_no_probability_is_refused_with_its_file(trained: Path, value: f
     table = pd.read_parquet(path)
     table.loc[3, ["prob_ham", "prob_spam"]] = value
     table.to_parquet(path)
+    seal(path.parent)
     with pytest.raises(RunDamaged, match=rf"{path}\).*row \d+ does not hold probabilities"):
         report(trained)
 
@@ -175,7 +178,7 @@ def test_a_head_of_other_classes_is_refused(trained: Path, make_run: Callable[..
     other = Path(make_run(data=str(tmp_path / "other.csv"), pooling="mean", out=tmp_path / "other")["run"])
     fit(FitOptions(run=other, heads=("tfidf",)))
     shutil.copytree(other / "heads" / "text" / "tfidf", trained / "heads" / "text" / "tfidf", dirs_exist_ok=True)
-    with pytest.raises(RunDamaged, match=r"tfidf on text .*classes"):
+    with pytest.raises(RunDamaged, match=r"tfidf holds another head: `classes` is .*junk"):
         report(trained)
 
 
@@ -280,3 +283,35 @@ def test_runs_of_other_rows_or_named_twice_are_refused(
         compare_runs(two_runs, out=two_runs[0])
     with pytest.raises(UsageError, match="is a file"):
         compare_runs(two_runs, out=two_runs[0] / "run.json")
+
+
+@pytest.mark.parametrize("file", ["predictions.parquet", "metrics.json", "history.jsonl"])
+@pytest.mark.parametrize("command", [report, lambda run: choose_head(Run.open(run))])
+def test_a_file_of_a_head_that_fit_did_not_write_is_refused(
+    trained: Path, file: str, command: Callable[[Path], Any]
+) -> None:
+    path = folder_of(trained) / file
+    path.write_bytes(path.read_bytes() + b" ")
+    with pytest.raises(RunDamaged, match=rf"{path} was altered"):
+        command(trained)
+    path.unlink()
+    with pytest.raises(RunDamaged, match=rf"{path} cannot be read"):
+        command(trained)
+
+
+@pytest.mark.parametrize(
+    ("source", "place", "what"),
+    [
+        (("tfidf", "text"), ("majority", "text"), "another head: `head` is 'tfidf', expected 'majority'"),
+        (("dense", FEATURE), ("dense", "tiny-bert.max"), "another head: `feature` is 'tiny-bert.mean'"),
+    ],
+)
+@pytest.mark.parametrize("command", [report, lambda run: choose_head(Run.open(run))])
+def test_a_head_in_the_place_of_another_is_refused(
+    trained: Path, source: tuple[str, str], place: tuple[str, str], what: str, command: Callable[[Path], Any]
+) -> None:
+    target = folder_of(trained, *place)
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(folder_of(trained, *source), target)
+    with pytest.raises(RunDamaged, match=what):
+        command(trained)

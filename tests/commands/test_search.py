@@ -116,7 +116,7 @@ def test_a_candidate_that_diverges_is_shown_and_does_not_win(run: Path) -> None:
 
 
 def test_a_search_in_which_all_fail_says_so_and_stores_nothing(run: Path) -> None:
-    with pytest.raises(UsageError, match=r"none of 2 candidates[\s\S]*lower lr"):
+    with pytest.raises(DataError, match=r"none of 2 candidates[\s\S]*lower lr"):
         fit_small(run, grids=("lr=1e30,1e31",))
     assert not folder_of(run).exists()
 

@@ -70,7 +70,7 @@ def folder(scratch: Path, nursery: Nursery) -> Folder:
 def assert_stopped(done: Done, code: int) -> None:
     """It ended with the code that a shell expects, and one line that says what to do."""
     assert done.code == code, done.err
-    assert "stopped. What was finished before is kept; run the same command again to go on." in done.err
+    assert "stopped. What was finished before is kept; the same command goes on from there." in done.err
     assert_quiet(done)
 
 

@@ -36,13 +36,15 @@ def test_a_mapping_is_taken_by_label_and_none_is_one() -> None:
     ("wrong", "says"),
     [
         ("balance", r"'balance' \(did you mean 'balanced'\?\); choose 'balanced'"),
-        ({"hm": 1.0, "spam": 1.0}, r"not a class \['hm'\] \(did you mean 'ham'\?\)"),
-        ({"ham": 1.0}, r"without a weight \['spam'\]"),
-        ({"ham": 1.0, "spam": 1.0, "egg": 1.0}, r"not a class \['egg'\]"),
-        ({"ham": 0.0, "spam": 1.0}, "positive"),
-        ({"ham": -1.0, "spam": 1.0}, "positive"),
-        ({"ham": np.nan, "spam": 1.0}, "positive"),
-        ({"ham": np.inf, "spam": 1.0}, "positive"),
+        ({"hm": 1.0, "spam": 1.0}, r"not a class: 'hm' \(did you mean 'ham'\?\)"),
+        ({"ham": 1.0}, r"once; without a weight: 'spam'"),
+        ({"ham": 1.0, "spam": 1.0, "egg": 1.0}, r"not a class: 'egg'\."),
+        ({"ham": 0.0, "spam": 1.0}, "1e-30 to 1e30, got .* for the class 'ham'"),
+        ({"ham": -1.0, "spam": 1.0}, "1e-30 to 1e30, got .* for the class 'ham'"),
+        ({"ham": np.nan, "spam": 1.0}, "1e-30 to 1e30, got .* for the class 'ham'"),
+        ({"ham": 10**400, "spam": 1.0}, "1e-30 to 1e30, got 1000"),
+        ({"ham": True, "spam": 1.0}, "1e-30 to 1e30, got True"),
+        ({"ham": np.inf, "spam": 1.0}, "1e-30 to 1e30, got .* for the class 'ham'"),
     ],
 )
 def test_a_wrong_weight_is_refused(wrong: Any, says: str) -> None:
