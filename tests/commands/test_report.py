@@ -132,6 +132,62 @@ def test_a_damaged_file_beside_a_head_is_named(run: Path, file: str, damage: str
         report(run)
 
 
+def without(name: str, *path: str | int) -> Callable[[Any], None]:
+    """Take a field out of a JSON value."""
+
+    def spoil(content: Any) -> None:
+        for step in path:
+            content = content[step]
+        del content[name]
+
+    return spoil
+
+
+def other_format(content: Any) -> None:
+    content["format"] = 9
+
+
+def best_of_none(content: Any) -> None:
+    content["best"] = 2
+
+
+@pytest.mark.parametrize(
+    ("file", "spoil"),
+    [
+        ("search.json", without("macro_f1", "heads", 1, "val")),
+        ("search.json", without("options", "heads", 1)),
+        ("search.json", without("halving")),
+        ("search.json", best_of_none),
+        ("search.json", other_format),
+        ("folds.json", without("log_loss", "all")),
+        ("folds.json", without("seed")),
+        ("folds.json", other_format),
+        ("curve.json", without("accuracy", "points", 3, "val")),
+        ("curve.json", without("share", "points", 3)),
+        ("curve.json", other_format),
+    ],
+)
+def test_a_file_that_lacks_what_the_report_shows_is_named(
+    with_extras: Path, tmp_path: Path, file: str, spoil: Callable[[Any], None]
+) -> None:
+    run = tmp_path / "copy"
+    shutil.copytree(with_extras, run)
+    path = folder_of(run, "logreg" if file == "curve.json" else "dense") / file
+    content = json.loads(path.read_text())
+    spoil(content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(RunDamaged, match=rf"{file} is damaged"):
+        report(run)
+
+
+@pytest.fixture
+def with_extras(run: Path) -> Path:
+    """A run whose heads have a search, folds and a curve."""
+    fit_small(run, grids=("lr=0.01,0.001",), folds=2)
+    fit_small(run, heads=("logreg",), curve=True, seeds=1)
+    return run
+
+
 def test_folds_of_another_corpus_are_refused(run: Path) -> None:
     pytest.importorskip("cleanlab")
     fit_small(run, folds=2)
