@@ -10,11 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from jsonschema import Draft202012Validator
+from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score
 
+from frozenhead.commands import report as commands_report
 from frozenhead.commands.comparing import compare_runs
 from frozenhead.commands.fit import FitOptions, fit
 from frozenhead.commands.report import ReportOptions, report
+from frozenhead.commands.vectors import run_vectors
 from frozenhead.errors import DataError, HeadNotFound, RunDamaged, UsageError
 from frozenhead.runs import Run
 from tests.commands.conftest import make_table
@@ -96,6 +99,21 @@ def test_without_the_cache_the_report_is_made_and_says_what_to_run(trained: Path
     assert evidence["map"] is None
     assert evidence["copies"]["splits"]["test"]["exact"] > 0
     assert "Near copies were not looked for" in (trained / "report.html").read_text()
+
+
+def test_vectors_that_are_not_finite_are_left_out_and_their_shard_is_named(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoilt(run: Run, record: Any, corpus: pd.DataFrame, *, name: str, cache_dir: Path | None) -> NDArray[Any]:
+        found = run_vectors(run, record, corpus, name=name, cache_dir=cache_dir)
+        found[5, 0] = np.nan
+        return found
+
+    monkeypatch.setattr(commands_report, "run_vectors", spoilt)
+    evidence = report(trained)
+    assert "row 5" in evidence["vectors"]["reason"]
+    assert ".safetensors" in evidence["vectors"]["reason"]
+    assert evidence["map"] is None
 
 
 def silent_bar(title: str, *, unit: str) -> Any:
