@@ -32,7 +32,7 @@ EXPORTS = {
     "frozenhead.report": [
         "Figures", "HeadEvidence", "balanced_weights", "calibration_display", "confusion_display", "draw",
         "efficiency_display", "gather", "precision_recall_display", "render", "roc_display", "score_block",
-        "terminal_table",
+        "terminal_table", "to_markdown",
     ],
 }  # fmt: skip
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from frozenhead.commands.head_files import head_evidence
 from frozenhead.commands.predict import encode_table, output_format
-from frozenhead.commands.vectors import run_vectors
+from frozenhead.commands.vectors import check_finite, run_vectors
 from frozenhead.commands.voice import Silence, Voice
 from frozenhead.errors import DataError, UsageError
 from frozenhead.files import write_file, write_json
@@ -78,7 +78,10 @@ def report(options: ReportOptions | Path, voice: Voice | None = None) -> dict[st
     corpus, features, heads = run.corpus(), run.features(), [head_evidence(run, h) for h in run.heads()]
 
     def vectors(name: str) -> "NDArray[Any]":
-        return run_vectors(run, features[name], corpus, name=name, cache_dir=options.cache_dir)
+        record, cache_dir = features[name], options.cache_dir
+        found = run_vectors(run, record, corpus, name=name, cache_dir=cache_dir)
+        check_finite(run, record, corpus, found, name=name, cache_dir=cache_dir)
+        return found
 
     wrong: list[pd.DataFrame] = []
     with voice.bar("report", unit="steps") as advance:

@@ -1,4 +1,4 @@
-"""Predictions become evidence: scores, figures, the page and the terminal table.
+"""Predictions become evidence: scores, figures, the page, the terminal table and Markdown.
 
 Imports neither torch nor transformers, and of the package only errors and labels.
 """
@@ -12,6 +12,7 @@ from frozenhead.report.displays import (
 )
 from frozenhead.report.evidence import gather
 from frozenhead.report.figures import Figures, draw
+from frozenhead.report.markdown import to_markdown
 from frozenhead.report.metrics import balanced_weights, score_block
 from frozenhead.report.page import render
 from frozenhead.report.predictions import HeadEvidence
@@ -31,4 +32,5 @@ __all__ = [
     "roc_display",
     "score_block",
     "terminal_table",
+    "to_markdown",
 ]

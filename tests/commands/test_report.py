@@ -10,12 +10,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from jsonschema import Draft202012Validator
+from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score
 
+from frozenhead.commands import report as commands_report
 from frozenhead.commands.choosing import choose_head
 from frozenhead.commands.comparing import compare_runs
 from frozenhead.commands.fit import FitOptions, fit
 from frozenhead.commands.report import ReportOptions, report
+from frozenhead.commands.vectors import run_vectors
 from frozenhead.errors import DataError, HeadNotFound, RunDamaged, UsageError
 from frozenhead.runs import Run
 from tests.commands.conftest import make_table
@@ -99,6 +102,21 @@ def test_without_the_cache_the_report_is_made_and_says_what_to_run(trained: Path
     assert "Near copies were not looked for" in (trained / "report.html").read_text()
 
 
+def test_vectors_that_are_not_finite_are_left_out_and_their_shard_is_named(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoilt(run: Run, record: Any, corpus: pd.DataFrame, *, name: str, cache_dir: Path | None) -> NDArray[Any]:
+        found = run_vectors(run, record, corpus, name=name, cache_dir=cache_dir)
+        found[5, 0] = np.nan
+        return found
+
+    monkeypatch.setattr(commands_report, "run_vectors", spoilt)
+    evidence = report(trained)
+    assert "row 5" in evidence["vectors"]["reason"]
+    assert ".safetensors" in evidence["vectors"]["reason"]
+    assert evidence["map"] is None
+
+
 def silent_bar(title: str, *, unit: str) -> Any:
     from frozenhead.commands.voice import Silence
 
@@ -131,6 +149,62 @@ def test_a_damaged_file_beside_a_head_is_named(run: Path, file: str, damage: str
     path.write_bytes(spoilt[damage])
     with pytest.raises(RunDamaged, match=file):
         report(run)
+
+
+def without(name: str, *path: str | int) -> Callable[[Any], None]:
+    """Take a field out of a JSON value."""
+
+    def spoil(content: Any) -> None:
+        for step in path:
+            content = content[step]
+        del content[name]
+
+    return spoil
+
+
+def other_format(content: Any) -> None:
+    content["format"] = 9
+
+
+def best_of_none(content: Any) -> None:
+    content["best"] = 2
+
+
+@pytest.mark.parametrize(
+    ("file", "spoil"),
+    [
+        ("search.json", without("macro_f1", "heads", 1, "val")),
+        ("search.json", without("options", "heads", 1)),
+        ("search.json", without("halving")),
+        ("search.json", best_of_none),
+        ("search.json", other_format),
+        ("folds.json", without("log_loss", "all")),
+        ("folds.json", without("seed")),
+        ("folds.json", other_format),
+        ("curve.json", without("accuracy", "points", 3, "val")),
+        ("curve.json", without("share", "points", 3)),
+        ("curve.json", other_format),
+    ],
+)
+def test_a_file_that_lacks_what_the_report_shows_is_named(
+    with_extras: Path, tmp_path: Path, file: str, spoil: Callable[[Any], None]
+) -> None:
+    run = tmp_path / "copy"
+    shutil.copytree(with_extras, run)
+    path = folder_of(run, "logreg" if file == "curve.json" else "dense") / file
+    content = json.loads(path.read_text())
+    spoil(content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(RunDamaged, match=rf"{file} is damaged"):
+        report(run)
+
+
+@pytest.fixture
+def with_extras(run: Path) -> Path:
+    """A run whose heads have a search, folds and a curve."""
+    fit_small(run, grids=("lr=0.01,0.001",), folds=2)
+    fit_small(run, heads=("logreg",), curve=True, seeds=1)
+    return run
 
 
 def test_folds_of_another_corpus_are_refused(run: Path) -> None:
