@@ -189,7 +189,7 @@ class Curvature:
     def _curved(self, k: int, margins: Floats, losses: Floats) -> NDArray[np.float64]:
         """s p (1 - p) of score k (N,)."""
         p = np.exp(margins - losses).astype(np.float64)
-        rest = np.maximum(1 - p, 0)  # rounding may leave p above 1
+        rest = 1 - p  # not below 0, for no margin is above the loss
         if self._objective.scores > 1:
             own = self._objective.codes == k
             p[own], rest[own] = np.exp(-losses[own]), -np.expm1(-losses[own])

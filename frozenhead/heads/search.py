@@ -226,7 +226,7 @@ def _from_afar(
         _follow(objective, point, last - before, stronger)
         found = search(
             objective, curvature, point, l2=stronger,
-            goal=goal if stronger == l2 else max(goal, ROUGH), max_iter=max(1, max_iter - steps),
+            goal=goal if stronger == l2 else max(goal, ROUGH), max_iter=max_iter - steps,
         )  # fmt: skip
         before, last, steps = last, point.theta, steps + found.iterations
     return replace(found, iterations=steps)
