@@ -1,6 +1,7 @@
 """Heads: stacks against one head after the other, and both against the training loop of the reference's notebook.
 
     python benchmarks/heads.py [--rounds 5] [--epochs 2] [--hidden 512] [--json FILE]
+    python benchmarks/heads.py --all spam.csv FOLDER        and what else is claimed of the speed of heads, in one run
 
 Runs take turns (A B C A B C ...); figures are medians of the rounds, with their range; ratios are those within a round.
 The processor's seconds stand beside the clock's: on a busy machine only they can be compared. Vectors are random, as
@@ -11,6 +12,8 @@ validation, two classes. Steps cost the same whatever the numbers are. "Floor" i
 import argparse
 import json
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -207,6 +210,9 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, nargs="+", default=[512])
     parser.add_argument("--sample", type=int, default=4, help="heads trained one by one")
     parser.add_argument("--json", type=Path)
+    parser.add_argument(
+        "--all", nargs=2, type=Path, metavar=("TABLE", "FOLDER"), help="softmax.py and end_to_end.py too"
+    )
     chosen = parser.parse_args()
     facts = circumstances()
     data = Data()
@@ -215,7 +221,22 @@ def main() -> None:
     if chosen.json:
         chosen.json.write_text(json.dumps(result, indent=1) + "\n")
     for row in rows:
-        print(table(row), end="\n\n")
+        print(table(row), end="\n\n", flush=True)
+    if chosen.all:
+        the_others(*chosen.all)
+
+
+def the_others(data: Path, folder: Path) -> None:
+    """The speed of softmax, the memory of heads and `fit` beside the reference's training, one after the other."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for line in (
+        ["softmax.py", "fit"],
+        ["softmax.py", "sweep", "--tol", "1e-4", "1e-8"],
+        ["softmax.py", "memory", "--folder", str(folder)],
+        ["end_to_end.py", str(data), "--work", str(folder)],
+    ):
+        say(" ".join(line))
+        subprocess.run([sys.executable, Path(__file__).with_name(line[0]), *line[1:]], check=True)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python benchmarks/softmax.py fit                    100,000 x 768, 20 classes, made vectors
     python benchmarks/softmax.py sweep [--run RUN]      45 values of C against GridSearchCV, made vectors or a run's
-    python benchmarks/softmax.py memory                 a memory map of 1,000,000 x 384
+    python benchmarks/softmax.py memory                 a memory map of 1,000,000 x 384, an epoch of the dense head too
 
 Runs are in turn (A B A B ...). Objectives are compared in float64, as what each is above the least that anyone found
 (ours with `tol=1e-10` among them); seconds mean little where these differ. Made vectors have what those of a BERT
@@ -29,7 +29,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, PredefinedSplit
 
-from frozenhead.heads import SoftmaxHead, softmax_path
+from frozenhead.heads import DenseHead, SoftmaxHead, softmax_path
 
 Rows = tuple[NDArray[np.float32], NDArray[np.int64]]
 
@@ -189,7 +189,7 @@ def memory(args: argparse.Namespace) -> None:
         mapped.flush()
         np.save(Path(folder) / "y.npy", codes)
         del mapped
-        for who in ("ours", "scikit-learn") if args.peer else ("ours",):
+        for who in ("ours", "dense", "scikit-learn") if args.peer else ("ours", "dense"):
             done = subprocess.run(
                 [sys.executable, __file__, "one-memory", "--who", who, "--folder", folder, "--l2", str(args.l2[0])],
                 check=True, capture_output=True, text=True,
@@ -213,6 +213,8 @@ def one_memory(args: argparse.Namespace) -> None:
     begun = time.perf_counter()
     if args.who == "ours":
         model: Any = SoftmaxHead(l2=l2).fit(X, y)
+    elif args.who == "dense":
+        model = DenseHead(epochs=1).fit(X, y)
     else:
         model = LogisticRegression(C=inverse_strength(l2, len(X), classes), class_weight="balanced", max_iter=20)
         with warnings.catch_warnings():
@@ -221,7 +223,11 @@ def one_memory(args: argparse.Namespace) -> None:
     seconds = time.perf_counter() - begun
     done.set()
     watcher.join()
-    print(json.dumps({"peak MiB": peak, "seconds": round(seconds, 1), "iterations": int(np.max(model.n_iter_))}))
+    print(
+        json.dumps(
+            {"peak MiB": peak, "seconds": round(seconds, 1), "iterations": int(np.max(getattr(model, "n_iter_", 0)))}
+        )
+    )
 
 
 def main() -> None:
