@@ -150,7 +150,7 @@ def test_a_head_that_cannot_learn_does_not_stop_the_others(frozenhead: Command, 
     embed(path)
     done = frozenhead("fit", tmp_path / "run", "--head", "all", "--set", "epochs=2")
     assert done.returncode == 3
-    assert "tfidf on text was not trained" in done.stderr
+    assert "tfidf on text was not stored" in done.stderr
     assert "majority" in done.stdout
     assert (tmp_path / "run" / "heads" / "text" / "majority" / "head.json").exists()
 
@@ -320,7 +320,7 @@ def test_a_signal_keeps_what_was_encoded_and_the_next_run_resumes(
         process.send_signal(number)
         rest = process.stderr.read()
         assert process.wait(timeout=60) == code, rest
-    assert "run the same command again" in rest
+    assert "the same command goes on from there" in rest
     resumed = frozenhead(*words)
     assert re.search(r"resuming: [1-9][0-9,]* of 20,000 texts cached, [1-9][0-9,]* to embed", resumed.stderr)
     assert resumed.returncode == 0

@@ -53,8 +53,6 @@ def expected_failures(head: Any) -> dict[str, str]:
         return {
             EQUIVALENCE: "a row given twice falls into two batches and two dropout masks, a row of weight 2 into one"
         }
-    if isinstance(head, DenseHead) or (isinstance(head, LogisticHead) and head.precision == "float32"):
-        return {EQUIVALENCE: "float32 sums depend on their order: 1e-7 relative is what the check allows"}
     if isinstance(head, KnnHead):
         return {EQUIVALENCE: "k counts rows: a row given twice takes two of the k places, a row of weight 2 one"}
     return {}
@@ -63,9 +61,7 @@ def expected_failures(head: Any) -> dict[str, str]:
 @parametrize_with_checks(  # type: ignore[untyped-decorator]
     [
         DenseHead(hidden=32, lr=3e-2, epochs=10),
-        DenseHead(hidden=32, lr=3e-2, dropout=0.0, batch_size=128),  # all rows of a check in one batch
         SoftmaxHead(),
-        LogisticHead(),
         LogisticHead(precision="float64"),
         SvmHead(tol=1e-12),  # as scikit-learn checks its LinearSVC
         RidgeHead(),
@@ -80,6 +76,15 @@ def expected_failures(head: Any) -> dict[str, str]:
     xfail_strict=True,
 )
 def test_scikit_learns_checks_pass(estimator: Any, check: Any) -> None:
+    check(estimator)
+
+
+@parametrize_with_checks(  # type: ignore[untyped-decorator]
+    [DenseHead(hidden=32, lr=3e-2, dropout=0.0, batch_size=128), LogisticHead()],  # all rows of a check in one batch
+    # Not strict: whether the seventh digit is the same is for the processor to say.
+    expected_failed_checks=lambda head: {EQUIVALENCE: "sums in float32 depend on their order; it allows 1e-7"},
+)
+def test_scikit_learns_checks_pass_in_float32(estimator: Any, check: Any) -> None:
     check(estimator)
 
 

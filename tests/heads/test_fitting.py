@@ -140,7 +140,7 @@ def test_one_that_cannot_be_trained_says_why_and_stops_no_other(rows: Rows, held
     ]
     found = fitted(heads, *rows, validation=held)
     for one, word in zip(
-        found, ("without a weight [2]", "lr must be above 0", "lower lr", "l2", None, None), strict=True
+        found, ("without a weight: 2", "lr must be above 0", "lower lr", "l2", None, None), strict=True
     ):
         assert (one.head is None) == (word is not None)
         assert word is None or word in str(one.error)
