@@ -15,7 +15,7 @@ from frozenhead.report.page import count, percent, score
 from frozenhead.report.truncation import fate, in_windows, longer, longer_share
 
 MOST_HEADS = 20
-MOST_PAIRS = 40
+MOST_PAIRS = 20  # against the baseline, and as many against the best head
 MOST_CLASSES = 20  # with more, those of the lowest F1
 FEW_ROWS = 30  # a class with fewer judged rows is counted: its scores say little
 NOTHING = "–"
@@ -38,6 +38,7 @@ def to_markdown(evidence: Mapping[str, Any]) -> str:
     dataset, heads = evidence["dataset"], evidence["heads"]
     split, chosen = dataset["judged_split"], heads[0]
     block, comparisons = chosen[split], evidence["comparisons"]
+    pairs = [pair for group in ("best", "baseline") for pair in _against(comparisons, group)]
     per_class = sorted(block["per_class"].items(), key=lambda item: item[1]["f1"])
     few = sum(row["support"] < FEW_ROWS for row in block["per_class"].values())
     return render_markdown(
@@ -51,7 +52,8 @@ def to_markdown(evidence: Mapping[str, Any]) -> str:
         split=split,
         split_name=SPLIT_NAMES[split],
         clean=chosen["test_without_copies"] if split == "test" else None,
-        pairs=comparisons["pairs"][:MOST_PAIRS] if comparisons else [],
+        pairs=pairs,
+        more_pairs=len(comparisons["pairs"]) - len(pairs) if comparisons else 0,
         comparisons=comparisons,
         copies=evidence["copies"],
         exact=sum(counts["exact"] for counts in evidence["copies"]["splits"].values()),
@@ -64,6 +66,12 @@ def to_markdown(evidence: Mapping[str, Any]) -> str:
         vectors=evidence["vectors"],
         group=Markdown(fenced(evidence["advice"]["group"], "sh")),
     )
+
+
+def _against(comparisons: Mapping[str, Any] | None, group: str) -> list[Mapping[str, Any]]:
+    """The first pairs of a group: against the TF-IDF baseline, or against the best head."""
+    pairs = comparisons["pairs"] if comparisons else []
+    return [pair for pair in pairs if pair["against"] == group][:MOST_PAIRS]
 
 
 def render_markdown(template: str, **values: Any) -> str:

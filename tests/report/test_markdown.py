@@ -46,6 +46,15 @@ def test_the_scores_stand_with_their_intervals(evidence: dict[str, Any]) -> None
         assert row[-1] == pair["verdict"]
 
 
+def test_of_many_pairs_some_of_either_kind_are_shown_and_the_rest_is_counted(evidence: dict[str, Any]) -> None:
+    pair = evidence["comparisons"]["pairs"][0]
+    many = [{**pair, "against": "best"}] * 50 + [{**pair, "against": "baseline", "verdict": "worse"}] * 30
+    text = to_markdown({**evidence, "comparisons": {**evidence["comparisons"], "pairs": many}})
+    _, _, pairs, *_ = tables(text)
+    assert [row[-1] for row in pairs[1:]] == [pair["verdict"]] * 20 + ["worse"] * 20
+    assert "40 more pairs are in report.json." in text
+
+
 def test_every_row_of_every_table_is_as_long_as_its_head(evidence: dict[str, Any], hostile_evidence: Any) -> None:
     for one in (evidence, hostile_evidence):
         found = tables(to_markdown(one))

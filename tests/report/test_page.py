@@ -81,7 +81,7 @@ def test_the_first_screen_tells_the_winner_whichever_head_a_pair_names_first(
         rival, own = own, rival
     text = section(page_of(evidence), "answer")
     assert f"tfidf on text : {rival} right against {own}" in text
-    assert f"{said} , more clearly than by chance (p < 0.001)" in text
+    assert f"{said} , by more than chance explains (p < 0.001)" in text
 
 
 def test_good_data_is_called_good() -> None:
