@@ -138,6 +138,7 @@ def test_print_leaves_out_what_cannot_be_clicked_on_paper(opened: Opener, pages:
     assert page.evaluate("getComputedStyle(document.querySelector('.scroll')).overflowX") == "visible"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("example", "scheme"), [("plain", "light"), ("plain", "dark"), ("hostile", "dark")])
 def test_axe_finds_nothing_serious(opened: Opener, pages: dict[str, str], example: str, scheme: Scheme) -> None:
     page = opened(pages[example], scheme=scheme)
