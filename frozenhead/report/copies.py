@@ -27,14 +27,13 @@ class Copies:
     ----------
     block : dict
         `copies` of report.json.
-    exact, any : bool array (N,)
-        The validation and test rows that are exact copies of a training row, and those that are copies of any kind.
+    any : bool array (N,)
+        The validation and test rows that are copies of a training row, of any kind.
     kind : object array (N,)
         "exact", "folded", "near", or None.
     """
 
     block: dict[str, Any]
-    exact: NDArray[np.bool_]
     any: NDArray[np.bool_]
     kind: NDArray[np.object_]
 
@@ -86,7 +85,7 @@ def find_copies(corpus: pd.DataFrame, vectors: NDArray[Any] | None, *, threshold
         source[near], kind[near], cosine[near] = found[found >= 0], "near", cosines[found >= 0]
     copied = judged[source[judged] >= 0]
     ranks = np.array([KINDS.index(one) for one in kind[copied]], dtype=np.int64)
-    copied = copied[np.lexsort((-np.nan_to_num(cosine[copied]), ranks))]  # stable: then by row number
+    copied = copied[np.lexsort((-cosine[copied], ranks))]  # stable, so then by row number, as where no cosine is
     rows = within((_pair(corpus, at, int(source[at]), kind[at], cosine[at]) for at in copied[:MOST]), room_for=ROOM)
     block = {
         "threshold": float(threshold),
@@ -97,7 +96,7 @@ def find_copies(corpus: pd.DataFrame, vectors: NDArray[Any] | None, *, threshold
         "shown": len(rows),
         "rows": rows,
     }
-    return Copies(block=block, exact=kind == "exact", any=source >= 0, kind=kind)
+    return Copies(block=block, any=source >= 0, kind=kind)
 
 
 def _near(

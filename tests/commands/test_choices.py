@@ -42,6 +42,14 @@ def test_a_grid_goes_to_every_head_that_takes_the_option_or_to_the_one_named() -
     assert found == {"logreg": 1, "tfidf": 3}
 
 
+def test_a_floor_is_not_chosen_on_validation_unless_it_is_asked_for_by_name() -> None:
+    def counts(*names: str, grid: str) -> dict[str, int]:
+        return {choice.name: len(choice.candidates) for choice in choices(*names, grids=(grid,))}
+
+    assert counts("dense", "shuffled", grid="lr=1e-3,1e-2") == {"dense": 2, "shuffled": 1}
+    assert counts("dense", "shuffled", grid="shuffled.lr=1e-3,1e-2") == {"dense": 1, "shuffled": 2}
+
+
 def test_equal_values_of_a_grid_are_one() -> None:
     assert len(choices("dense", grids=("lr=1e-3,0.001, 0.0010",))[0].candidates) == 1
 

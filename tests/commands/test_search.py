@@ -192,6 +192,23 @@ def test_the_same_search_trains_nothing_again_unless_told_to(run: Path, trained:
     assert [len(heads) for heads in trained.take()] == [4, 1]
 
 
+def test_a_head_in_the_place_of_a_searched_one_says_so_and_the_search_is_not_lost(run: Path, trained: Trained) -> None:
+    lines: list[str] = []
+
+    class Listening(Silence):
+        def say(self, line: str) -> None:
+            lines.append(line)
+
+    first = fit_small(run, grids=GRID)
+    fit(FitOptions(run=run, features=("tiny-bert.mean",), sets=SMALL), Listening())
+    assert any("takes the place of one that a search found" in line for line in lines)
+    assert not (folder_of(run) / "search.json").exists()
+    trained.take()
+    again = fit_small(run, grids=GRID)
+    assert [len(heads) for heads in trained.take()] == [1]  # the winner alone
+    assert again["search"] == first["search"]
+
+
 @pytest.mark.parametrize("content", ["{", "[]", '{"format": 1}', '{"format": 2, "halving": false, "heads": []}',
     '{"format": 1, "halving": false, "heads": [{"stamp": "x", "val": null, "error": null}]}'])  # fmt: skip
 @pytest.mark.parametrize("where", ["search.json", "../.search-dense.json"])

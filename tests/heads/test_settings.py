@@ -14,7 +14,7 @@ from tests.heads.twins import rate
     ("name", "value"),
     [
         ("hidden", 0), ("hidden", 2.0), ("hidden", True), ("hidden", "64"), ("hidden", (8, 0)), ("hidden", [3.0]),
-        ("hidden", None), ("hidden", 10**11),
+        ("hidden", None), ("hidden", 10**11), ("epochs", 10**400), ("lr", 10**400),
         ("epochs", 0), ("epochs", "3"), ("batch_size", -1), ("patience", -1), ("patience", 1.5),
         ("lr", 0.0), ("lr", math.nan), ("lr", math.inf), ("lr", "fast"), ("eps", 0.0), ("clip_norm", -1.0),
         ("clip_norm", math.inf), ("dropout", 1.0), ("dropout", -0.1), ("beta1", 1.0), ("beta2", 1.5),
