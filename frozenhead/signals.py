@@ -4,10 +4,13 @@ import os
 import signal
 import sys
 import threading
+from types import FrameType
 from typing import Any
 
 # The last one, where it exists, says that the terminal was closed.
 _STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+_LATER_SECONDS = 0.05
+_later: dict[int, threading.Timer] = {}
 
 
 class Stopped(BaseException):
@@ -26,13 +29,17 @@ def ignore_signals() -> None:
 
 
 def stop_on_signals() -> None:
-    """Let signals raise `Stopped` in the main thread, again if it was raised where nothing can leave.
+    """Let signals raise `Stopped` in the main thread; later, if they come where nothing can be raised.
 
     A signal that is ignored already, as by nohup, stays so.
     """
 
-    def stop(number: int, _: object) -> None:
-        raise Stopped(number)
+    def stop(number: int, frame: FrameType | None) -> None:
+        # torch's import calls Python from C++ that no exception may leave: it ended in an abort, 1 in 30 cold starts.
+        if _is_importing(frame):
+            _send_again(number)
+        else:
+            raise Stopped(number)
 
     for number in _STOPPING:
         if signal.getsignal(number) != signal.SIG_IGN:
@@ -40,10 +47,26 @@ def stop_on_signals() -> None:
     ignored = sys.unraisablehook
 
     def hook(lost: Any) -> None:
-        # Python drops what a __del__ raises; large imports run thousands of them.
+        # Python drops what a __del__ raises.
         if isinstance(lost.exc_value, Stopped):
-            threading.Timer(0.05, os.kill, [os.getpid(), lost.exc_value.number]).start()
+            _send_again(lost.exc_value.number)
         else:
             ignored(lost)
 
     sys.unraisablehook = hook
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _send_again(number: int) -> None:
+    """Once, however often it came: work that is kept on the way out shall not be stopped by the same wish again."""
+    waiting = _later.get(number)
+    if waiting is None or not waiting.is_alive():
+        _later[number] = threading.Timer(_LATER_SECONDS, os.kill, [os.getpid(), number])
+        _later[number].start()

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -34,3 +35,14 @@ def test_a_signal_that_was_ignored_stays_ignored(number: int) -> None:
 def test_on_the_way_out_further_signals_change_nothing() -> None:
     program = "stop_on_signals()\nignore_signals()\nfor n in (1, 2, 15): os.kill(os.getpid(), n)\nprint('out')"
     assert run(program) == (0, "out\n")
+
+
+def test_an_import_is_finished_before_a_signal_stops_it(tmp_path: Path) -> None:
+    """torch's would abort the process: it calls Python from C++ that no exception may leave."""
+    (tmp_path / "heavy.py").write_text("import os\nos.kill(os.getpid(), 15)\nos.kill(os.getpid(), 15)\nwhole = True\n")
+    program = (
+        f"stop_on_signals()\nsys.path.insert(0, {str(tmp_path)!r})\n"
+        "try:\n    import heavy\n    signal.pause()\n"
+        "except Stopped as stopped: print(sys.modules['heavy'].whole, stopped.exit_code)\n"
+    )
+    assert run(program) == (0, "True 143\n")
