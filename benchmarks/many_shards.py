@@ -2,7 +2,7 @@
 
     python benchmarks/many_shards.py --shards 1000,10000,100000 --repeats 3
 
-A shard of a real cache holds up to 64 MiB; these hold a few rows each, so that what is left is the cost of their number.
+A shard of a real cache holds up to 64 MiB; these hold a few rows, so that what is left is the cost of their number.
 Every step runs in a process of its own; the files are in the page cache of the machine. Prints a table in Markdown.
 """
 
