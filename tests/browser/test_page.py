@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Locator, Page
+from playwright.sync_api import Browser, Locator
 
 from frozenhead.labels import shown
 from frozenhead.report.page import content_policy, json_island
-from tests.browser.conftest import CHROMIUM, Opener, Scheme
+from tests.browser.conftest import CHROMIUM, Opener, Scheme, open_details
 from tests.report.examples import HOSTILE
 from tests.report.page_examples import hostile_page_evidence
 
@@ -20,10 +20,6 @@ pytestmark = [
 
 
 EXAMPLES = pytest.mark.parametrize("example", ["plain", "hostile", "many classes"])
-
-
-def open_details(page: Page) -> None:
-    page.evaluate("for (const details of document.querySelectorAll('details')) details.open = true")
 
 
 @EXAMPLES
@@ -139,9 +135,15 @@ def test_print_leaves_out_what_cannot_be_clicked_on_paper(opened: Opener, pages:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("example", "scheme"), [("plain", "light"), ("plain", "dark"), ("hostile", "dark")])
-def test_axe_finds_nothing_serious(opened: Opener, pages: dict[str, str], example: str, scheme: Scheme) -> None:
-    page = opened(pages[example], scheme=scheme)
+@pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.parametrize(
+    ("example", "scheme"),
+    [("plain", "light"), ("plain", "dark"), ("hostile", "dark"), ("many classes", "light"), ("many classes", "dark")],
+)
+def test_axe_finds_nothing_serious(
+    opened: Opener, pages: dict[str, str], example: str, scheme: Scheme, width: int
+) -> None:
+    page = opened(pages[example], scheme=scheme, width=width)
     open_details(page)
     result = Axe().run(page).response
     assert {"color-contrast", "label"} <= {rule["id"] for rule in result["passes"]}
