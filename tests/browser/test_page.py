@@ -162,7 +162,7 @@ def test_what_is_printed_fits_on_the_paper(opened: Opener, pages: dict[str, str]
     page.emulate_media(media="print")
     beyond = "all => all.filter(one => one.getBoundingClientRect().right > 704).map(one => one.outerHTML.slice(0, 90))"
     assert page.locator("main :is(p, li, td, th, svg, pre, dd)").evaluate_all(beyond) == []
-    pdf = page.pdf(format="A4", margin=dict.fromkeys(("top", "right", "bottom", "left"), "12mm"))
+    pdf = page.pdf(format="A4", margin={"top": "12mm", "right": "12mm", "bottom": "12mm", "left": "12mm"})
     assert 4 <= len(re.findall(rb"/Type\s*/Page\b", pdf)) <= 40
 
 
