@@ -31,6 +31,7 @@ from frozenhead.cli_options import (
 )
 from frozenhead.cli_report import report
 from frozenhead.errors import FrozenheadError, ProofFailed, StorageError, UsageError
+from frozenhead.shell import quoted
 from frozenhead.signals import Stopped, ignore_signals, stop_on_signals
 from frozenhead.terminal import (
     TerminalVoice,
@@ -227,7 +228,7 @@ def embed(
             f"{many(result['computed'], 'text')} embedded, {result['cached']:,} from the cache, "
             f"{result['seconds']:.1f} s",
             *view_lines(result["views"]),
-            f"next: frozenhead fit {shlex.quote(result['run'])} --head all"
+            f"next: frozenhead fit {quoted(result['run'])} --head all"
             if result["classes"]
             else f"run: {result['run']}",
         ]

@@ -1,6 +1,5 @@
 """`frozenhead fit` on the command line: parse, call, print; no logic."""
 
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
@@ -8,6 +7,7 @@ import typer
 
 from frozenhead.cli_options import Features, Json, Quiet, RunCacheDir, RunFolder, split_names
 from frozenhead.errors import DataError
+from frozenhead.shell import quoted
 from frozenhead.terminal import (
     TerminalVoice,
     plain_table,
@@ -98,7 +98,7 @@ def fit(
             _print_search(one)
             _print_further(one)
         _print_heads(result)
-        print_lines([f"next: frozenhead report {shlex.quote(str(run))}"])
+        print_lines([f"next: frozenhead report {quoted(str(run))}"])
     for one in result["failed"]:
         print_notice(f"warning: {one['head']} on {one['feature']} was not stored: {one['error']}")
     if result["failed"]:

@@ -62,7 +62,19 @@ def shown(text: str, *, width: int = 60) -> str:
     return line if len(line) <= width else line[: width - 1] + "…"
 
 
+def visible(text: str) -> str:
+    r"""The whole text with its hidden characters spelt out, but for the ends of its lines.
+
+    >>> visible("a \x1b[31mred\nline")
+    'a \\x1b[31mred\nline'
+    """
+    return "".join(character if character == "\n" else _visible(character) for character in text)
+
+
+def is_hidden(character: str) -> bool:
+    """Whether it is a control or format character, half a surrogate pair or an end of a line; joiners are not."""
+    return unicodedata.category(character) in _HIDDEN and character not in _JOINERS
+
+
 def _visible(character: str) -> str:
-    if unicodedata.category(character) in _HIDDEN and character not in _JOINERS:
-        return character.encode("unicode_escape").decode()
-    return character
+    return character.encode("unicode_escape").decode() if is_hidden(character) else character

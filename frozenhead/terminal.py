@@ -5,7 +5,6 @@ Bars vanish when stderr is no terminal, `--quiet` silences both, and NO_COLOR is
 
 import json
 import logging
-import shlex
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,7 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from frozenhead.commands.voice import Advance
-from frozenhead.labels import shown
+from frozenhead.labels import shown, visible
+from frozenhead.shell import quoted
 
 SHOWN_CLASSES = 10  # more than these have their weights in the report
 WORST_CLASSES = 5  # of more classes than that, those cut most often
@@ -42,7 +42,7 @@ class TerminalVoice:
     def say(self, line: str) -> None:
         """One line on stderr, above the bar if one is running."""
         if not self._quiet:
-            self._console.print(Text(line))
+            self._console.print(Text(visible(line)))
 
     @contextmanager
     def bar(self, title: str, *, unit: str) -> Iterator[Advance]:
@@ -76,7 +76,7 @@ def listen_to_library() -> None:
     logger.handlers[:] = [handler]
 
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
-        print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)  # noqa: T201
+        print(f"warning: {visible(' '.join(str(message).split()))}", file=sys.stderr)  # noqa: T201
 
     warnings.showwarning = show
 
@@ -84,12 +84,12 @@ def listen_to_library() -> None:
 def print_error(message: str) -> None:
     """One to three lines on stderr."""
     console = Console(stderr=True, soft_wrap=True)
-    console.print(Text.assemble(("error: ", "bold red"), message))
+    console.print(Text.assemble(("error: ", "bold red"), visible(message)))
 
 
 def print_notice(message: str) -> None:
     """A plain line on stderr, also under `--quiet`."""
-    Console(stderr=True, soft_wrap=True).print(Text(message))
+    Console(stderr=True, soft_wrap=True).print(Text(visible(message)))
 
 
 def print_json(result: Any) -> None:
@@ -208,7 +208,7 @@ def export_lines(result: Mapping[str, Any]) -> list[str]:
     """What `export` made, what its owner still has to say, and the command that uses it."""
     low, high = result["intervals"]["macro_f1"]
     rows, split = result["scores"]["rows"], {"test": "test", "val": "validation"}[result["split"]]
-    folder = shlex.quote(result["folder"])
+    folder = quoted(result["folder"])
     model = " --model FOLDER" if result["local_encoder"] else ""
     return [
         f"{result['folder']}: {shown(result['head'])} on {shown(result['feature'])}, macro F1 "

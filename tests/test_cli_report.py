@@ -104,6 +104,28 @@ def test_damage_is_exit_5_and_names_the_file(
     assert (done.returncode, "corpus.parquet" in done.stderr) == (5, True)
 
 
+def test_an_edited_corpus_and_predictions_of_another_split_are_exit_5(
+    report: Command, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "two"):
+        shutil.copytree(made / name, tmp_path / name)
+    shutil.copytree(made / "other/heads", tmp_path / "two/heads", dirs_exist_ok=True)
+    corpus = pd.read_parquet("one/corpus.parquet")
+    corpus.loc[0, "label"] = "spam" if corpus.loc[0, "label"] == "ham" else "ham"
+    corpus.to_parquet("one/corpus.parquet", index=False)
+    for name, found in (
+        ("one", r"one/corpus\.parquet is damaged \(its bytes changed\)"),
+        ("two", r"centroid/predictions\.parquet\)? do(es)? not belong to this run: row \d+"),
+    ):
+        before = sorted(Path(name).rglob("*"))
+        done = report(name)
+        assert (done.returncode, done.stdout) == (5, "")
+        assert re.search(found, " ".join(done.stderr.split())), done.stderr
+        assert len(done.stderr.splitlines()) <= 3
+        assert sorted(Path(name).rglob("*")) == before  # no report of what cannot be believed
+
+
 def test_several_runs_are_compared_in_every_format(report: Command, made: Path) -> None:
     table = report("one", "two", "--quiet")
     assert (table.returncode, table.stderr) == (0, "")

@@ -5,7 +5,6 @@ come from data and may hold anything. No text of the corpus is in it.
 """
 
 import json
-import shlex
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
@@ -17,6 +16,7 @@ from frozenhead.labels import shown
 from frozenhead.report.markup import Markdown, code, fenced, markdown
 from frozenhead.report.page import count, percent, score
 from frozenhead.report.truncation import fate, in_windows, longer, longer_share
+from frozenhead.shell import joined
 
 FEW_ROWS = 30  # a class with fewer judged rows is named: its scores say little
 MOST_NAMED = 10
@@ -157,7 +157,7 @@ def shell_example(encoder: Mapping[str, Any] | None) -> str:
     """The same on the command line."""
     beside = _beside(encoder)
     words = ["frozenhead", "predict", ".", "../new.csv", *(["--model", beside] if beside else [])]
-    return shlex.join([*words, "-o", "../labelled.csv"])
+    return joined([*words, "-o", "../labelled.csv"])
 
 
 def _beside(encoder: Mapping[str, Any] | None) -> str | None:

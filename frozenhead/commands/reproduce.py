@@ -4,7 +4,6 @@ What was typed may say `auto`, which another machine understands otherwise, and 
 business: here every choice is spelt out, and files and folders stand without their places.
 """
 
-import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from frozenhead.commands.choices import LAYERS
 from frozenhead.embedder.finding import MINILM
 from frozenhead.heads import head_options
+from frozenhead.shell import joined
 
 RUN = "run"
 WEIGHTS_FILE = "weights.json"
@@ -39,7 +39,7 @@ def embed_command(run: Mapping[str, Any], record: Mapping[str, Any] | None) -> s
         `features/<name>.json`; without one the encoder is left to its default.
     """
     words = ["frozenhead", "embed", *_data(run), *(_encoder(record) if record else ()), "--out", RUN]
-    return shlex.join(words)
+    return joined(words)
 
 
 def _data(run: Mapping[str, Any]) -> Iterator[str]:
@@ -101,7 +101,7 @@ def fit_command(description: Mapping[str, Any]) -> str:
             words += ["--set", f"{name}={_value(params[name])}"]
     if description.get("views"):
         words.append("--views")
-    return shlex.join([*words, *_decision(description.get("decision") or {})])
+    return joined([*words, *_decision(description.get("decision") or {})])
 
 
 def _decision(decision: Mapping[str, Any]) -> Iterator[str]:

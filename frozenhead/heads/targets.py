@@ -15,7 +15,9 @@ def checked_labels(y: ArrayLike, n: int) -> NDArray[Any]:
     labels: NDArray[Any] = column_or_1d(y, warn=True)
     if len(labels) != n or n == 0:
         raise ValueError(f"X has {n} rows and y {len(labels)} labels; expected as many, and at least one.")
-    check_classification_targets(labels)
+    # Words are classes; of many, each in few rows, scikit-learn would warn that they may be a regression's numbers.
+    if not all(isinstance(label, str) for label in labels):
+        check_classification_targets(labels)
     return labels
 
 

@@ -1,11 +1,13 @@
 """The commands that a report advises, whole, so that they can be pasted.
 
-Imports nothing from the package.
+Imports shell.
 """
 
 import shlex
 from collections.abc import Mapping
 from typing import Any
+
+from frozenhead.shell import joined
 
 _GROUP = "--group-duplicates"
 _OVERWRITE = "--overwrite"
@@ -22,7 +24,7 @@ def advice(run: Mapping[str, Any], folder: str) -> dict[str, str]:
         The run's.
     """
     return {
-        "baselines": shlex.join(["frozenhead", "fit", folder, "--head", "tfidf,majority"]),
+        "baselines": joined(["frozenhead", "fit", folder, "--head", "tfidf,majority"]),
         "group": _group(run, folder),
     }
 
@@ -32,7 +34,7 @@ def _group(run: Mapping[str, Any], folder: str) -> str:
     if words[:2] != ["frozenhead", "embed"] or len(words) < 3:  # made in Python
         sources = [str(source.get("path")) for source in run.get("sources") or []]
         words = ["frozenhead", "embed", *(sources[:1] or ["DATA"]), "--out", folder]
-    return shlex.join([*words, *(flag for flag in (_GROUP, _OVERWRITE) if flag not in words)])
+    return joined([*words, *(flag for flag in (_GROUP, _OVERWRITE) if flag not in words)])
 
 
 def _words(command: str) -> list[str]:

@@ -5,7 +5,6 @@ Imports of this room metrics and texts.
 """
 
 import importlib.util
-import shlex
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from frozenhead.report.metrics import check_probabilities, positions
 from frozenhead.report.texts import clipped, within
+from frozenhead.shell import joined
 
 MOST, ROOM = 500, 300_000  # rows listed, and bytes of the page they may take
 INSTALL = 'pip install "frozenhead[labels]"'
@@ -56,7 +56,7 @@ def label_issues(
         features = [] if feature == "text" else ["--features", feature]
         words = ["frozenhead", "fit", folder, *features, "--head", head, "--folds", "5"]
         reason = "No row has been judged by a head that did not see it."
-        return {**block, "reason": reason, "command": shlex.join(words)}
+        return {**block, "reason": reason, "command": joined(words)}
     if importlib.util.find_spec("cleanlab") is None:
         return {**block, "reason": "The package cleanlab is not installed.", "command": INSTALL}
     table, probabilities = _aligned(folds, corpus, classes)

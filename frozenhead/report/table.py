@@ -206,7 +206,7 @@ def _classes(heads: Sequence[Mapping[str, Any]], split: str) -> Table:
 def _worst_classes(entry: Mapping[str, Any], split: str) -> Iterable[RenderableType]:
     per_class = entry[split]["per_class"]
     worst = sorted(per_class, key=lambda name: per_class[name]["f1"])[:WORST]
-    yield Text(f"The lowest F1 of {_title(entry)}; --per-class and report.html have all {count(len(per_class))}.")
+    yield Text(f"The lowest F1 of {_title(entry)}; --per-class and report.json have all {count(len(per_class))}.")
     yield _class_table(
         f"class ({_SPLIT_NAMES[split]} rows)", [(shown(name, width=40), per_class[name]) for name in worst]
     )

@@ -45,15 +45,21 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def opened(browser: Browser, tmp_path: Path) -> Iterator[Opener]:
-    """Opens a page from disk; at the end it may have asked for nothing but its file, and have said nothing."""
+    """Opens a page from disk, given as HTML or where it lies; it may ask for nothing but its file, and say nothing."""
     contexts: list[BrowserContext] = []
     noises: list[tuple[Noise, Path]] = []
 
     def open_page(
-        html: str, *, width: int = 1280, scheme: Scheme = "light", scripts: bool = True, may_complain: bool = False
+        source: str | Path,
+        *,
+        width: int = 1280,
+        scheme: Scheme = "light",
+        scripts: bool = True,
+        may_complain: bool = False,
     ) -> Page:
-        path = tmp_path / f"report{len(contexts)}.html"
-        path.write_text(html, encoding="utf-8")
+        path = source if isinstance(source, Path) else tmp_path / f"report{len(contexts)}.html"
+        if isinstance(source, str):
+            path.write_text(source, encoding="utf-8")
         context = browser.new_context(
             viewport={"width": width, "height": 800}, color_scheme=scheme, java_script_enabled=scripts, offline=True
         )
@@ -71,6 +77,10 @@ def opened(browser: Browser, tmp_path: Path) -> Iterator[Opener]:
         context.close()
     for noise, path in noises:
         assert noise.beside(path) == []
+
+
+def open_details(page: Page) -> None:
+    page.evaluate("for (const details of document.querySelectorAll('details')) details.open = true")
 
 
 @pytest.fixture(scope="session")

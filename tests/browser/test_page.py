@@ -1,15 +1,16 @@
 """The page in a real browser: it asks for nothing, says nothing wrong, and what can be clicked does what it says."""
 
 import json
+import re
 from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Locator, Page
+from playwright.sync_api import Browser, Locator
 
 from frozenhead.labels import shown
 from frozenhead.report.page import content_policy, json_island
-from tests.browser.conftest import CHROMIUM, Opener, Scheme
+from tests.browser.conftest import CHROMIUM, Opener, Scheme, open_details
 from tests.report.examples import HOSTILE
 from tests.report.page_examples import hostile_page_evidence
 
@@ -22,13 +23,9 @@ pytestmark = [
 EXAMPLES = pytest.mark.parametrize("example", ["plain", "hostile", "many classes"])
 
 
-def open_details(page: Page) -> None:
-    page.evaluate("for (const details of document.querySelectorAll('details')) details.open = true")
-
-
 @EXAMPLES
 @pytest.mark.parametrize("width", [1280, 400])
-def test_a_page_is_as_wide_as_its_window_and_every_figure_has_a_box(
+def test_a_page_is_as_wide_as_its_window_and_every_figure_has_a_box_and_a_name(
     opened: Opener, pages: dict[str, str], example: str, width: int
 ) -> None:
     page = opened(pages[example], width=width)
@@ -39,6 +36,9 @@ def test_a_page_is_as_wide_as_its_window_and_every_figure_has_a_box(
     )
     assert len(boxes) >= 10
     assert all(min(box) > 50 for box in boxes)
+    names = page.locator("figure").get_by_role("img").evaluate_all("all => all.map(one => one.ariaLabel)")
+    assert len(names) == len(boxes)
+    assert all(name.startswith("The drawing ") for name in names)
 
 
 def test_hostile_strings_are_seen_and_do_nothing(opened: Opener, pages: dict[str, str]) -> None:
@@ -110,8 +110,14 @@ def test_equal_values_keep_their_order(opened: Opener, evidence: dict[str, Any],
     page = opened(pages["plain"])
     table = page.locator("#pairs table").first
     before = column(table, 1)
-    table.get_by_role("button", name="McNemar").click()
-    assert column(table, 1) == before
+    for _ in range(2):
+        table.get_by_role("button", name="head").click()
+    other = column(table, 1)
+    assert other == sorted(before, reverse=True) != before
+    for direction in ("ascending", "descending"):
+        table.get_by_role("button", name="McNemar").click()
+        assert table.locator("[aria-sort]").evaluate_all("all => all.map(one => one.ariaSort)") == [direction]
+        assert column(table, 1) == other
 
 
 @EXAMPLES
@@ -119,11 +125,21 @@ def test_without_javascript_everything_but_the_row_browser_is_there(
     opened: Opener, browser: Browser, pages: dict[str, str], example: str
 ) -> None:
     page = opened(pages[example], scripts=False)
+    with_scripts = opened(pages[example])
+    open_details(with_scripts)
     assert page.locator("thead button").count() == 0
     assert not page.locator("#mistakes-browser").is_visible()
     assert page.locator("noscript").inner_text().startswith("Looking through the rows needs JavaScript.")
     for name in ("answer", "comparison", "copies", "labels", "classes", "calibration", "curves", "search", "run"):
         assert page.locator(f"#{name}").is_visible()
+    page.locator("details:not([open]) > summary").first.click()  # the browser itself opens it
+    open_details(page)
+    for part in ("main h1", "main h2", "main > :not(#mistakes) p", "main td, main tbody th", "main figure text"):
+        texts = page.locator(part).all_text_contents()
+        assert len(texts) > (0 if part == "main h1" else 10)
+        assert texts == with_scripts.locator(part).all_text_contents()
+    sizes = "all => all.map(one => Math.min(one.getBoundingClientRect().width, one.getBoundingClientRect().height))"
+    assert min(page.locator("main table, main figure svg").evaluate_all(sizes)) > 20
 
 
 def test_print_leaves_out_what_cannot_be_clicked_on_paper(opened: Opener, pages: dict[str, str]) -> None:
@@ -135,13 +151,31 @@ def test_print_leaves_out_what_cannot_be_clicked_on_paper(opened: Opener, pages:
         assert not page.locator(selector).is_visible()
     assert page.locator("#mistakes-list > li").first.is_visible()
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)" != dark
-    assert page.evaluate("getComputedStyle(document.querySelector('.scroll')).overflowX") == "visible"
+    hidden = "all => all.filter(one => getComputedStyle(one).overflow !== 'visible').length"
+    assert page.locator(".scroll, .tall").evaluate_all(hidden) == 0
+    assert page.locator(".tall").count() > 0
+
+
+@pytest.mark.parametrize("example", ["plain", "many classes"])
+def test_what_is_printed_fits_on_the_paper(opened: Opener, pages: dict[str, str], example: str) -> None:
+    page = opened(pages[example], width=703)  # A4 less margins of 12 mm, at 96 dots an inch
+    page.emulate_media(media="print")
+    beyond = "all => all.filter(one => one.getBoundingClientRect().right > 704).map(one => one.outerHTML.slice(0, 90))"
+    assert page.locator("main :is(p, li, td, th, svg, pre, dd)").evaluate_all(beyond) == []
+    pdf = page.pdf(format="A4", margin={"top": "12mm", "right": "12mm", "bottom": "12mm", "left": "12mm"})
+    assert 4 <= len(re.findall(rb"/Type\s*/Page\b", pdf)) <= 40
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("example", "scheme"), [("plain", "light"), ("plain", "dark"), ("hostile", "dark")])
-def test_axe_finds_nothing_serious(opened: Opener, pages: dict[str, str], example: str, scheme: Scheme) -> None:
-    page = opened(pages[example], scheme=scheme)
+@pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.parametrize(
+    ("example", "scheme"),
+    [("plain", "light"), ("plain", "dark"), ("hostile", "dark"), ("many classes", "light"), ("many classes", "dark")],
+)
+def test_axe_finds_nothing_serious(
+    opened: Opener, pages: dict[str, str], example: str, scheme: Scheme, width: int
+) -> None:
+    page = opened(pages[example], scheme=scheme, width=width)
     open_details(page)
     result = Axe().run(page).response
     assert {"color-contrast", "label"} <= {rule["id"] for rule in result["passes"]}

@@ -105,6 +105,28 @@ def test_a_mistake_shows_its_classes_its_certainty_and_its_neighbours(
         assert " ".join(item.split()) == told
 
 
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("cafe\u0301", [0]),
+        ("ＣＡＦÉ", [0]),
+        ("noir  (", [0]),
+        ("<b>", [1]),
+        (".*", [2]),
+        ("[a", [2]),
+        ("\\", [2]),
+        ("😀", [1]),
+    ],
+)
+def test_words_are_found_as_they_are_however_they_are_written(opened: Opener, words: str, found: list[int]) -> None:
+    evidence = make_evidence(mistakes=3, texts=["café noir (now)"])
+    for number, text in enumerate(("un café noir (now)", "<b>bold</b> 😀", "a.*c [a-z] \\d")):
+        evidence["mistakes"]["rows"][number].update(text=text, row=number)
+    page = opened(render(evidence, make_figures(evidence)))
+    search(page, words)
+    assert shown_rows(page) == found
+
+
 def test_nothing_found_is_said_and_clear_brings_all_rows_back(opened: Opener, pages: dict[str, str]) -> None:
     page = opened(pages["plain"])
     search(page, "no text has this")

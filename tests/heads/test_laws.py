@@ -70,6 +70,17 @@ def test_labels_come_back_as_they_were_given(name: str, labels: Any, make_rows: 
     assert sorted(head.classes_.tolist()) == sorted(set(np.asarray(given).tolist()))
 
 
+@pytest.mark.parametrize("kind", [str, object, "U4"])
+@pytest.mark.parametrize("name", ["majority", "centroid", "softmax"])  # scikit-learn's own heads warn themselves
+def test_many_classes_of_few_rows_are_not_taken_for_a_regression_if_they_are_words(name: str, kind: Any) -> None:
+    head = quick_head(name)
+    X = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    words = np.array([f"c{i % 25}" for i in range(40)], dtype=kind)
+    assert len(head.fit(inputs_for(head, X), words).classes_) == 25  # a warning would be an error
+    with pytest.warns(UserWarning, match="regression"):
+        head.fit(inputs_for(head, X), np.arange(40) % 25)
+
+
 @pytest.mark.parametrize(
     ("y", "says"),
     [

@@ -93,7 +93,7 @@ def test_of_many_classes_the_ten_worst_are_shown() -> None:
     per_class = evidence["heads"][0]["test"]["per_class"]
     worst = sorted(classes, key=lambda name: per_class[name]["f1"])[:10]
     assert re.findall(r"^class\d+", text, flags=re.MULTILINE) == worst
-    assert "--per-class and report.html have all 12" in text
+    assert "--per-class and report.json have all 12" in text
 
 
 def test_every_class_of_every_head_is_shown_when_asked_for() -> None:

@@ -56,6 +56,9 @@ const orders = {
   row: (a, b) => a.row - b.row,
 };
 
+// As a reader searches: case, white space and ways to write a character do not count.
+const fold = (text) => text.normalize("NFKC").toLowerCase().replace(/\s+/g, " ");
+
 const label = (data, position) => make("bdi", data.classes[position], "tag");
 
 const labelled = (words, ...elements) => {
@@ -99,7 +102,7 @@ const startBrowser = (browser) => {
   const part = (name) => document.getElementById(`mistakes-${name}`);
   const [search, truth, predicted, order] = ["search", "truth", "predicted", "order"].map(part);
   const [list, status, earlier, later, clear] = ["list", "status", "earlier", "later", "clear"].map(part);
-  const folded = data.rows.map((row) => row.text.toLowerCase());
+  const folded = data.rows.map((row) => fold(row.text));
   let found = [];
   let start = 0;
 
@@ -115,7 +118,7 @@ const startBrowser = (browser) => {
   };
 
   const choose = () => {
-    const words = search.value.trim().toLowerCase();
+    const words = fold(search.value.trim());
     const fits = (row, index) =>
       (truth.value === "" || row.truth === Number(truth.value)) &&
       (predicted.value === "" || row.predicted === Number(predicted.value)) &&
