@@ -14,31 +14,30 @@ from numpy.typing import NDArray
 
 from frozenhead.errors import CacheDamaged, DataError, HeadNotFound, RunDamaged, StorageError, UsageError
 from frozenhead.report.advice import advice
+from frozenhead.report.comparisons import beside_copies
 from frozenhead.report.conflicts import label_conflicts
 from frozenhead.report.copies import Copies, find_copies
 from frozenhead.report.dataset import describe, in_train
-from frozenhead.report.judging import Answer, Court, Errors, Sampling, baseline_of, entry, rank
+from frozenhead.report.intervals import LEVEL
+from frozenhead.report.judging import Answer, Court, Errors, Rows, Sampling, Scored, baseline_of, entry, rank
 from frozenhead.report.label_issues import label_issues
 from frozenhead.report.metrics import balanced_weights
 from frozenhead.report.predictions import HeadEvidence
 from frozenhead.report.projection import plane
-from frozenhead.report.resampling import Draws
+from frozenhead.report.resampling import DRAWS, SEED
 
 FORMAT = 2
 NEAR = 0.95
-DRAWS = 2000
-SEED = 0
-LEVEL = 0.95
 
 ReadVectors = Callable[[str], NDArray[Any]]
 """The vectors (N, D) of a feature set, in the order of the corpus; raises `CacheDamaged`."""
 Advance = Callable[[int, int], None]
 """Called with (stages done, stages to do)."""
-Scored = tuple[list[dict[str, Any]], Draws]
 TakeErrors = Callable[[pd.DataFrame], None]
 
 # What the report repeats of run.json; split and sources stand under "dataset".
 _RUN_KEYS = ("command", "created", "versions", "columns", "options")
+_TEST_BLOCKS = ("test", "test_without_leaks", "test_without_copies")
 STAGES = 7
 
 
@@ -49,6 +48,7 @@ def gather(
     heads: Sequence[HeadEvidence],
     run: Mapping[str, Any],
     folder: str = "RUN",
+    command: str | None = None,
     vectors: ReadVectors | None = None,
     near: float = NEAR,
     draws: int = DRAWS,
@@ -73,6 +73,8 @@ def gather(
         run.json.
     folder : str
         The run's, for the commands that the report advises.
+    command : str, optional
+        The command line that makes this report.
     vectors : function, optional
         Reads the vectors of a feature set: for near copies, neighbours and the map, which are left out without.
     near : float
@@ -111,17 +113,17 @@ def gather(
     feature, matrix, reason = _vectors(vectors, [answer.head.feature for answer in answers], features)
     copies = find_copies(corpus, matrix, threshold=near, feature=feature)
     stage.done()
-    entries, scored = _entries(court, answers, vals, _test_rows(court, corpus, copies), stage)
-    baseline, errors = baseline_of(answers), Errors(court=court, answers=answers)
+    rows = _judged_rows(court, corpus, copies)
+    scored = _scored(court, answers, rows, stage)
+    errors = Errors(court=court, answers=answers)
     if take_errors:
         take_errors(errors.table(corpus, copies.kind))
     evidence = {
         "format": FORMAT,
         "dataset": describe(corpus, features, run, classes=classes, weights=court.weights),
-        "selected": _name(answers[0]),
-        "baseline": None if baseline is None else _name(answers[baseline]),
-        "heads": entries,
-        "comparisons": court.compare(answers, [_name(answer) for answer in answers], scored),
+        **_leaders(answers),
+        "heads": _entries(court, answers, vals, scored),
+        **_comparisons(court, answers, rows, scored),
         "copies": copies.block,
         "conflicts": label_conflicts(corpus),
         "mistakes": errors.block(corpus, copies.kind, matrix),
@@ -131,8 +133,9 @@ def gather(
         else plane(corpus, matrix, classes, errors.wrong(len(corpus)), feature=str(feature)),
         "advice": advice(run, folder),
         "vectors": {"feature": feature, "reason": reason},
-        "run": {key: run[key] for key in _RUN_KEYS if key in run},
+        "run": {key: run[key] for key in _RUN_KEYS if key in run} | ({"report_command": command} if command else {}),
     }
+    stage.done()
     stage.done()
     found: dict[str, Any] = plain(evidence)
     return found
@@ -207,41 +210,62 @@ def _vectors(
         return None, None, " ".join(str(error).split())
 
 
-def _test_rows(court: Court, corpus: pd.DataFrame, copies: Copies) -> dict[str, NDArray[np.bool_]]:
-    """The test rows, all and without copies, by the name of their score block: masks of the judged rows (n,)."""
-    test, places = court.in_split("test"), court.rows.index.to_numpy()
-    leaked = in_train(corpus).to_numpy(dtype=bool)[places]
-    return {"test": test, "test_without_leaks": test & ~leaked, "test_without_copies": test & ~copies.any[places]}
+def _judged_rows(court: Court, corpus: pd.DataFrame, copies: Copies) -> dict[str, Rows]:
+    """The rows of the judged split, all and without copies: `test`, `test_without_leaks`, `test_without_copies`."""
+    split, places = court.judged_split, court.rows.index.to_numpy()
+    rows, leaked = court.in_split(split), in_train(corpus).to_numpy(dtype=bool)[places]
+    return {
+        split: rows,
+        f"{split}_without_leaks": rows & ~leaked,
+        f"{split}_without_copies": rows & ~copies.any[places],
+    }
+
+
+def _scored(
+    court: Court, answers: Sequence[Answer], rows: Mapping[str, Rows], stage: "_Stages"
+) -> dict[str, Scored | None]:
+    """What every head scores on each of these rows; equal ones are scored once."""
+    scored: dict[str, Scored | None] = {}
+    for name, mask in rows.items():
+        same = next((other for other in scored if np.array_equal(rows[other], mask)), None)
+        scored[name] = scored[same] if same else court.score(answers, mask)
+        stage.done()
+    return scored
 
 
 def _entries(
     court: Court,
     answers: Sequence[Answer],
     vals: Sequence[dict[str, Any] | None],
-    tests: Mapping[str, NDArray[np.bool_]],
-    stage: "_Stages",
-) -> tuple[list[dict[str, Any]], Scored]:
-    """Every head, and what its judged split was scored by."""
-    scored: dict[str, Scored | None] = {}
-    seen: list[tuple[NDArray[np.bool_], str]] = []
-    for name, rows in tests.items():
-        same = next((other for mask, other in seen if np.array_equal(mask, rows)), None)
-        scored[name] = scored[same] if same else court.score(answers, rows)
-        seen.append((rows, name))
-        stage.done()
-    split = court.judged_split
-    if split == "val":
-        scored["val"] = court.score(answers, court.in_split("val"))
-    judged = scored[split]
-    assert judged is not None  # noqa: S101 (`_check` saw that there are rows)
-    blocks = {"val": vals} | {name: found[0] for name, found in scored.items() if found}
-    missing = dict.fromkeys(tests)
-    entries = [
-        entry(court, answer, missing | {name: of_all[h] for name, of_all in blocks.items()}, split=split)
+    scored: Mapping[str, Scored | None],
+) -> list[dict[str, Any]]:
+    """Every head with its blocks: that of validation, and those of the test split."""
+    blocks = {"val": vals} | {name: found[0] for name in ("val", *_TEST_BLOCKS) if (found := scored.get(name))}
+    missing = dict.fromkeys(_TEST_BLOCKS)
+    return [
+        entry(court, answer, missing | {name: of_all[h] for name, of_all in blocks.items()}, split=court.judged_split)
         for h, answer in enumerate(answers)
     ]
-    stage.done()
-    return entries, judged
+
+
+def _leaders(answers: Sequence[Answer]) -> dict[str, Any]:
+    """The names of the best head, which is the first, and of the baseline."""
+    baseline = baseline_of(answers)
+    return {"selected": _name(answers[0]), "baseline": None if baseline is None else _name(answers[baseline])}
+
+
+def _comparisons(
+    court: Court, answers: Sequence[Answer], rows: Mapping[str, Rows], scored: Mapping[str, Scored | None]
+) -> dict[str, Any]:
+    """The heads in pairs, on all rows of the judged split and on those that are no copies."""
+    split, names = court.judged_split, [_name(answer) for answer in answers]
+    whole, without = (
+        court.compare(answers, names, scored[name], rows[name]) for name in (split, f"{split}_without_copies")
+    )
+    return {
+        "comparisons": whole and beside_copies(whole, without),
+        "comparisons_without_copies": without,
+    }
 
 
 def _label_issues(answers: Sequence[Answer], corpus: pd.DataFrame, classes: list[str], folder: str) -> dict[str, Any]:

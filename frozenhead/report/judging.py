@@ -25,6 +25,11 @@ from frozenhead.report.resampling import Draws, draw_scores
 
 BASELINE = "tfidf"
 
+Rows = NDArray[np.bool_]
+"""Which of the judged rows (n,)."""
+Scored = tuple[list[dict[str, Any]], Draws]
+"""A block for each head, and the draws behind their intervals."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
@@ -82,9 +87,9 @@ class Court:
         """`test`, or `val` where there is no test row."""
         return judged_split(self.rows)
 
-    def in_split(self, split: str) -> NDArray[np.bool_]:
+    def in_split(self, split: str) -> Rows:
         """Which of the judged rows are of a split (n,)."""
-        mask: NDArray[np.bool_] = (self.rows["split"] == split).to_numpy()
+        mask: Rows = (self.rows["split"] == split).to_numpy()
         return mask
 
     def hear(self, head: HeadEvidence) -> Answer:
@@ -100,14 +105,14 @@ class Court:
             ) from error
         return Answer(head=head, probabilities=probabilities, predicted=predicted, chosen=chosen)
 
-    def block(self, answer: Answer, rows: NDArray[np.bool_]) -> dict[str, Any] | None:
+    def block(self, answer: Answer, rows: Rows) -> dict[str, Any] | None:
         """Scores of some of the rows (n,), without intervals; None where there are none."""
         labels = self.rows["label"].to_numpy(dtype=object)[rows]
         return score_block(
             labels, answer.probabilities[rows], self.classes, self.weights, predicted=answer.predicted[rows]
         )
 
-    def score(self, answers: Sequence[Answer], rows: NDArray[np.bool_]) -> tuple[list[dict[str, Any]], Draws] | None:
+    def score(self, answers: Sequence[Answer], rows: Rows) -> Scored | None:
         """A block with intervals for each head, and the draws behind them; None for no rows."""
         if not rows.any():
             return None
@@ -124,11 +129,13 @@ class Court:
         return blocks, drawn
 
     def compare(
-        self, answers: Sequence[Answer], names: Sequence[Mapping[str, str]], scored: tuple[list[dict[str, Any]], Draws]
+        self, answers: Sequence[Answer], names: Sequence[Mapping[str, str]], scored: Scored | None, rows: Rows
     ) -> dict[str, Any] | None:
-        """Every head against the first and against the TF-IDF one, on the judged split."""
-        rows, (blocks, drawn) = self.in_split(self.judged_split), scored
+        """Every head against the first and against the TF-IDF one, on the rows (n,) that were scored; None for none."""
+        if scored is None:
+            return None
         right = np.array([answer.chosen[rows] == self.true[rows] for answer in answers])  # (H, rows)
+        blocks, drawn = scored
         return compare(
             drawn, right, names, blocks, best=0, baseline=baseline_of(answers), split=self.judged_split,
             level=self.sampling.level,

@@ -169,7 +169,12 @@ def test_twins_never_differ_and_a_swap_turns_every_sign() -> None:
 @pytest.mark.parametrize(
     ("only_a", "only_b", "verdict", "words"),
     [
-        (12, 20, "no difference", "no difference in accuracy that 100 rows could show (p = 0.22, exact McNemar test)"),
+        (
+            12,
+            20,
+            "no difference",
+            "no difference in accuracy that 100 rows could show (p = 0.2153, exact McNemar test)",
+        ),
         (30, 5, "better", "dense on minilm.mean is the more accurate (p < 0.0001, exact McNemar test)"),
         (1, 9, "worse", "tfidf is the more accurate (p = 0.0215, exact McNemar test)"),
     ],
@@ -192,7 +197,7 @@ def test_the_sentence_says_what_was_tested_and_what_came_out(
     end = re.search(r"Macro F1, not tested, differs by (\S+) \(95 % interval (\S+) to (\S+)\)\.$", pair["sentence"])
     assert end is not None
     shown = [pair["macro_f1"]["difference"], *pair["macro_f1"]["interval"]]
-    assert [float(number) for number in end.groups()] == pytest.approx(shown, abs=5e-5)
+    assert [float(number.replace("−", "-")) for number in end.groups()] == pytest.approx(shown, abs=5e-5)
 
 
 def test_many_comparisons_are_named_in_every_sentence() -> None:

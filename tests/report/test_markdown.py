@@ -7,7 +7,8 @@ from markdown_it import MarkdownIt
 
 from frozenhead.labels import shown
 from frozenhead.report.across import RunEvidence, gather_runs
-from frozenhead.report.markdown import probability, runs_to_markdown, sentence, to_markdown
+from frozenhead.report.markdown import runs_to_markdown, sentence, to_markdown
+from frozenhead.report.words import p_value, signed
 from tests.report.examples import HOSTILE, RUN, make_head, random_corpus
 from tests.report.test_schema import make_evidence
 
@@ -42,7 +43,7 @@ def test_the_scores_stand_with_their_intervals(evidence: dict[str, Any]) -> None
     assert [row[:2] for row in heads[1:]] == [[entry["head"], entry["feature"]] for entry in evidence["heads"]]
     assert len(pairs) - 1 == len(evidence["comparisons"]["pairs"])
     for row, pair in zip(pairs[1:], evidence["comparisons"]["pairs"], strict=True):
-        assert row[2] == f"{pair['macro_f1']['difference']:+.4f}"
+        assert row[2] == signed(pair["macro_f1"]["difference"])
         assert row[-1] == pair["verdict"]
 
 
@@ -110,5 +111,5 @@ def test_several_runs_in_markdown() -> None:
 
 
 def test_words_and_numbers_are_kept_short() -> None:
-    assert (probability(0.25), probability(1e-7)) == ("0.2500", "< 0.0001")
+    assert (p_value(0.25), p_value(1e-7)) == ("0.2500", "< 0.0001")
     assert (sentence("gone"), sentence("gone.")) == ("gone.", "gone.")

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from frozenhead.report.page import p_value, percent, render, seconds, signed_span, span
+from frozenhead.report.page import render
 from frozenhead.report.page_view import MOST_LISTED, MOST_ROWS
+from frozenhead.report.words import p_value, percent, seconds, signed_span, span
 from tests.report.drawing_examples import make_figures
 from tests.report.page_examples import make_evidence
 from tests.report.reading import Reader, page_of, section

@@ -50,7 +50,7 @@ def test_of_all_columns_80_characters_hold_those_that_matter_most(evidence: dict
         "val": f"{dense['val']['macro_f1']:.4f}",
         "accuracy": f"{dense['test']['accuracy']:.4f}",
         "test": f"{dense['test']['macro_f1']:.4f}",
-        "interval": f"{low:.3f}-{high:.3f}",
+        "interval": f"{low:.3f}–{high:.3f}",
         "loss": f"{dense['test']['weighted_log_loss']:.4f}",
         "clean accuracy": f"{dense['test_without_leaks']['accuracy']:.4f}",
         "clean": f"{dense['test_without_leaks']['macro_f1']:.4f}",
