@@ -212,7 +212,7 @@ def _sentence(pair: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     return (
         f"{rows}: {_verdict_words(pair, found['rows'])} ({p_is(pair['p_adjusted'])}, exact McNemar test{corrected}). "
         f"Macro F1, not tested, differs by {signed(f1['difference'])} "
-        f"({100 * found['level']:.4g} % interval {signed_span(f1['interval'])}).{note}"
+        f"({100 * found['level']:.4g} % interval {signed_span(f1['interval'], digits=4)}).{note}"
     )
 
 

@@ -16,6 +16,7 @@ from frozenhead.report.truncation import fate, in_windows, longer, longer_share
 from frozenhead.report.words import (
     FEW_ROWS,
     NOTHING,
+    SCORE_TITLES,
     SPLIT_NAMES,
     count,
     excess,
@@ -24,6 +25,7 @@ from frozenhead.report.words import (
     percent,
     score,
     signed,
+    signed_span,
 )
 
 MOST_HEADS = 20
@@ -62,6 +64,7 @@ def to_markdown(evidence: Mapping[str, Any]) -> str:
         split_name=SPLIT_NAMES[split],
         clean=chosen["test_without_copies"] if split == "test" else None,
         pairs=pairs,
+        titles=[(key, title) for key, title in SCORE_TITLES.items() if key in block],
         clean_rows=_clean_rows(evidence),
         repeated=evidence["copies"]["within"][split],
         methods=interval_methods(block),
@@ -97,8 +100,8 @@ def render_markdown(template: str, **values: Any) -> str:
         finalize=markdown, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     environment.filters.update(
-        score=score, percent=percent, count=count, interval=interval, signed=signed, fate=fate, longer=longer,
-        longer_share=longer_share, p_value=p_value, excess=excess, names=names, sentence=sentence,
+        score=score, percent=percent, count=count, interval=interval, signed=signed, signed_span=signed_span, fate=fate,
+        longer=longer, longer_share=longer_share, p_value=p_value, excess=excess, names=names, sentence=sentence,
     )  # fmt: skip
     environment.tests.update(in_windows=in_windows)
     source = resources.files("frozenhead.report").joinpath(f"templates/{template}").read_text(encoding="utf-8")

@@ -146,8 +146,9 @@ def repeat_notes(within: Mapping[str, Any], split: str) -> Iterable[Text]:
     if within["repeats"]:
         name = SPLIT_NAMES[split]
         yield Text(
-            f"{many(within['repeats'], f'{name} row repeats', f'{name} rows repeat')} another {name} row; intervals and "
-            f"tests treat them as independent, so they are too narrow, by {excess(within['widening'])} for accuracy.",
+            f"{many(within['repeats'], f'{name} row repeats', f'{name} rows repeat')} another {name} row; intervals "
+            "and tests treat them as independent, so they are too narrow, by "
+            f"{excess(within['widening'])} for accuracy.",
             style="yellow",
         )
 

@@ -9,6 +9,22 @@ from typing import Any
 NOTHING = "–"
 MINUS = "−"
 SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
+SCORE_TITLES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "weighted_f1": "weighted F1",
+    "mcc": "MCC",
+    "log_loss": "log loss (nats)",
+    "weighted_log_loss": "weighted log loss (nats)",
+    "brier": "Brier score",
+    "ece": "ECE",
+    "average_precision": "average precision",
+    "roc_auc": "ROC AUC",
+    "precision": "a class's precision",
+    "recall": "a class's recall",
+    "f1": "a class's F1",
+}
 FEW_ROWS = 30  # a class with fewer judged rows has scores that say little
 
 
@@ -27,9 +43,9 @@ def signed(value: float | None) -> str:
     return NOTHING if value is None else f"{value:+.4f}".replace("-", MINUS)
 
 
-def signed_span(interval: Sequence[float] | None) -> str:
-    """An interval of differences: `−0.0120 to +0.0040`; nothing for None."""
-    return "" if interval is None else f"{signed(interval[0])} to {signed(interval[1])}"
+def signed_span(interval: Sequence[float] | None, digits: int = 3) -> str:
+    """An interval of differences: `−0.012 to +0.004`; nothing for None."""
+    return "" if interval is None else " to ".join(f"{end:+.{digits}f}" for end in interval).replace("-", MINUS)
 
 
 def p_value(value: float | None) -> str:
@@ -68,7 +84,7 @@ def interval_methods(block: Mapping[str, Any]) -> list[tuple[str, str]]:
     """How a score block's intervals are made: each method, and the scores whose intervals it makes."""
     of_score = (block["intervals"] or {}).get("methods", {})
     return [
-        (how, ", ".join(name.replace("_", " ") for name in of_score if of_score[name] == how))
+        (how, ", ".join(SCORE_TITLES.get(name, name) for name in of_score if of_score[name] == how))
         for how in dict.fromkeys(of_score.values())
     ]
 
