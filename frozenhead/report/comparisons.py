@@ -85,17 +85,11 @@ def compare(
     if len(names) < 2:
         return None
     chosen_here = split == "val"
-    pairs = [
-        {
-            "a": dict(names[a]),
-            "b": dict(names[b]),
-            "against": against,
-            **{name: _difference(name, (a, b), draws, scores, level) for name in ("accuracy", "macro_f1")},
-            "only_a_right": int((right[a] & ~right[b]).sum()),
-            "only_b_right": int((right[b] & ~right[a]).sum()),
-        }
-        for a, b, against in _pairs(len(names), best, baseline)
-    ]
+    pairs = []
+    for a, b, against in _pairs(len(names), best, baseline):
+        differences = {name: _difference(name, (a, b), draws, scores, level) for name in ("accuracy", "macro_f1")}
+        only = {"only_a_right": int((right[a] & ~right[b]).sum()), "only_b_right": int((right[b] & ~right[a]).sum())}
+        pairs.append({"a": dict(names[a]), "b": dict(names[b]), "against": against, **differences, **only})
     found = {
         "split": split,
         "rows": draws.rows,

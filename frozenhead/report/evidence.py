@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 
 from frozenhead.errors import CacheDamaged, DataError, HeadNotFound, RunDamaged, StorageError, UsageError
 from frozenhead.report.advice import advice
-from frozenhead.report.comparisons import beside_copies
 from frozenhead.report.conflicts import label_conflicts
-from frozenhead.report.copies import Copies, find_copies
-from frozenhead.report.dataset import describe, in_train
+from frozenhead.report.copies import find_copies
+from frozenhead.report.dataset import describe
 from frozenhead.report.intervals import LEVEL
-from frozenhead.report.judging import Answer, Court, Errors, Rows, Sampling, Scored, baseline_of, entry, rank
+from frozenhead.report.judging import Answer, Court, Errors, Sampling, rank
 from frozenhead.report.label_issues import label_issues
 from frozenhead.report.metrics import balanced_weights
 from frozenhead.report.predictions import HeadEvidence
 from frozenhead.report.projection import plane
 from frozenhead.report.resampling import DRAWS, SEED
+from frozenhead.report.standings import standings
 
 FORMAT = 2
 NEAR = 0.95
@@ -37,8 +37,7 @@ TakeErrors = Callable[[pd.DataFrame], None]
 
 # What the report repeats of run.json; split and sources stand under "dataset".
 _RUN_KEYS = ("command", "created", "versions", "columns", "options")
-_TEST_BLOCKS = ("test", "test_without_leaks", "test_without_copies")
-STAGES = 7
+STAGES = 6
 
 
 def gather(
@@ -105,40 +104,27 @@ def gather(
     corpus = corpus.reset_index(drop=True)  # rows are told apart by position from here on
     _check(corpus, heads, near)
     stage = _Stages(progress)
-    classes = [str(name) for name in run.get("classes") or heads[0].info["classes"]]
-    sampling = Sampling(draws=draws, seed=seed, level=LEVEL)
-    court = Court.of(corpus, classes, train_weights(corpus, classes), sampling=sampling)
+    court = _court(corpus, heads, run, sampling=Sampling(draws=draws, seed=seed, level=LEVEL))
     answers, vals = _ranked(court, heads)
     stage.done()
     feature, matrix, reason = _vectors(vectors, [answer.head.feature for answer in answers], features)
     copies = find_copies(corpus, matrix, threshold=near, feature=feature)
     stage.done()
-    rows = _judged_rows(court, corpus, copies)
-    scored = _scored(court, answers, rows, stage)
     errors = Errors(court=court, answers=answers)
     if take_errors:
         take_errors(errors.table(corpus, copies.kind))
     evidence = {
         "format": FORMAT,
-        "dataset": describe(corpus, features, run, classes=classes, weights=court.weights),
-        **_leaders(answers),
-        "heads": _entries(court, answers, vals, scored),
-        **_comparisons(court, answers, rows, scored),
+        **_about(corpus, features, run, court, folder=folder, command=command),
+        **standings(court, answers, vals, corpus, copies, done=stage.done),
         "copies": copies.block,
-        "conflicts": label_conflicts(corpus),
         "mistakes": errors.block(corpus, copies.kind, matrix),
-        "label_issues": _label_issues(answers, corpus, classes, folder),
-        "map": None
-        if matrix is None
-        else plane(corpus, matrix, classes, errors.wrong(len(corpus)), feature=str(feature)),
-        "advice": advice(run, folder),
+        "label_issues": _label_issues(answers, corpus, court.classes, folder),
+        "map": _map(corpus, matrix, court.classes, errors, feature),
         "vectors": {"feature": feature, "reason": reason},
-        "run": {key: run[key] for key in _RUN_KEYS if key in run} | ({"report_command": command} if command else {}),
     }
     stage.done()
-    stage.done()
-    found: dict[str, Any] = plain(evidence)
-    return found
+    return dict(plain(evidence))
 
 
 class _Stages:
@@ -187,6 +173,11 @@ def train_weights(corpus: pd.DataFrame, classes: list[str]) -> dict[str, float]:
         raise RunDamaged(f"The heads do not fit the corpus: {error}. Run `frozenhead fit` again.") from error
 
 
+def _court(corpus: pd.DataFrame, heads: Sequence[HeadEvidence], run: Mapping[str, Any], *, sampling: Sampling) -> Court:
+    classes = [str(name) for name in run.get("classes") or heads[0].info["classes"]]
+    return Court.of(corpus, classes, train_weights(corpus, classes), sampling=sampling)
+
+
 def _ranked(court: Court, heads: Sequence[HeadEvidence]) -> tuple[list[Answer], list[dict[str, Any] | None]]:
     """What the heads said, the best on validation first, and their validation scores."""
     answers = [court.hear(head) for head in heads]
@@ -210,62 +201,30 @@ def _vectors(
         return None, None, " ".join(str(error).split())
 
 
-def _judged_rows(court: Court, corpus: pd.DataFrame, copies: Copies) -> dict[str, Rows]:
-    """The rows of the judged split, all and without copies: `test`, `test_without_leaks`, `test_without_copies`."""
-    split, places = court.judged_split, court.rows.index.to_numpy()
-    rows, leaked = court.in_split(split), in_train(corpus).to_numpy(dtype=bool)[places]
-    return {
-        split: rows,
-        f"{split}_without_leaks": rows & ~leaked,
-        f"{split}_without_copies": rows & ~copies.any[places],
-    }
-
-
-def _scored(
-    court: Court, answers: Sequence[Answer], rows: Mapping[str, Rows], stage: "_Stages"
-) -> dict[str, Scored | None]:
-    """What every head scores on each of these rows; equal ones are scored once."""
-    scored: dict[str, Scored | None] = {}
-    for name, mask in rows.items():
-        same = next((other for other in scored if np.array_equal(rows[other], mask)), None)
-        scored[name] = scored[same] if same else court.score(answers, mask)
-        stage.done()
-    return scored
-
-
-def _entries(
+def _about(
+    corpus: pd.DataFrame,
+    features: Mapping[str, Any],
+    run: Mapping[str, Any],
     court: Court,
-    answers: Sequence[Answer],
-    vals: Sequence[dict[str, Any] | None],
-    scored: Mapping[str, Scored | None],
-) -> list[dict[str, Any]]:
-    """Every head with its blocks: that of validation, and those of the test split."""
-    blocks = {"val": vals} | {name: found[0] for name in ("val", *_TEST_BLOCKS) if (found := scored.get(name))}
-    missing = dict.fromkeys(_TEST_BLOCKS)
-    return [
-        entry(court, answer, missing | {name: of_all[h] for name, of_all in blocks.items()}, split=court.judged_split)
-        for h, answer in enumerate(answers)
-    ]
-
-
-def _leaders(answers: Sequence[Answer]) -> dict[str, Any]:
-    """The names of the best head, which is the first, and of the baseline."""
-    baseline = baseline_of(answers)
-    return {"selected": _name(answers[0]), "baseline": None if baseline is None else _name(answers[baseline])}
-
-
-def _comparisons(
-    court: Court, answers: Sequence[Answer], rows: Mapping[str, Rows], scored: Mapping[str, Scored | None]
+    *,
+    folder: str,
+    command: str | None,
 ) -> dict[str, Any]:
-    """The heads in pairs, on all rows of the judged split and on those that are no copies."""
-    split, names = court.judged_split, [_name(answer) for answer in answers]
-    whole, without = (
-        court.compare(answers, names, scored[name], rows[name]) for name in (split, f"{split}_without_copies")
-    )
+    """What is said of the data and of the run, whatever the heads do."""
     return {
-        "comparisons": whole and beside_copies(whole, without),
-        "comparisons_without_copies": without,
+        "dataset": describe(corpus, features, run, classes=court.classes, weights=court.weights),
+        "conflicts": label_conflicts(corpus),
+        "advice": advice(run, folder),
+        "run": {key: run[key] for key in _RUN_KEYS if key in run} | ({"report_command": command} if command else {}),
     }
+
+
+def _map(
+    corpus: pd.DataFrame, matrix: NDArray[Any] | None, classes: list[str], errors: Errors, feature: str | None
+) -> dict[str, Any] | None:
+    if matrix is None or feature is None:
+        return None
+    return plane(corpus, matrix, classes, errors.wrong(len(corpus)), feature=feature)
 
 
 def _label_issues(answers: Sequence[Answer], corpus: pd.DataFrame, classes: list[str], folder: str) -> dict[str, Any]:
@@ -278,10 +237,6 @@ def _label_issues(answers: Sequence[Answer], corpus: pd.DataFrame, classes: list
             f"The folds of {head.head} on {head.feature} do not belong to this run: {error}. "
             "Run `frozenhead fit` with --folds and --refit again."
         ) from error
-
-
-def _name(answer: Answer) -> dict[str, str]:
-    return {"feature": answer.head.feature, "head": answer.head.head}
 
 
 def plain(value: Any) -> Any:

@@ -19,7 +19,7 @@ from frozenhead.report.dataset import judged_split
 from frozenhead.report.extras import extras
 from frozenhead.report.intervals import interval_block
 from frozenhead.report.metrics import positions, score_block
-from frozenhead.report.mistakes import error_rows, mistake_rows
+from frozenhead.report.mistakes import Judgement, error_rows, mistake_rows
 from frozenhead.report.predictions import HeadEvidence, aligned_predictions
 from frozenhead.report.resampling import Draws, draw_scores
 
@@ -202,30 +202,24 @@ class Errors:
 
     def table(self, corpus: pd.DataFrame, kinds: NDArray[np.object_]) -> pd.DataFrame:
         """Every error, by `error_rows`, with the kind of `copy` that the row is."""
-        judged = self.court.in_split(self.court.judged_split)
-        table = error_rows(
-            corpus, self._positions(judged), true=self.court.true[judged],
-            probabilities=self.answers[0].probabilities[judged], predicted=self.answers[0].chosen[judged],
-            wrong_heads=self._wrong_heads(judged), classes=self.court.classes,
-        )  # fmt: skip
+        table = error_rows(self._judgement(corpus))
         copy = pd.Series(kinds[table.index.to_numpy()], index=table.index, dtype=object)
         return table.assign(copy=copy)
 
     def block(self, corpus: pd.DataFrame, kinds: NDArray[np.object_], vectors: NDArray[Any] | None) -> dict[str, Any]:
         """The errors as the evidence has them."""
-        judged, head = self.court.in_split(self.court.judged_split), self.answers[0].head
+        head = self.answers[0].head
         return mistake_rows(
-            corpus, self._positions(judged), true=self.court.true[judged],
-            probabilities=self.answers[0].probabilities[judged], predicted=self.answers[0].chosen[judged],
-            wrong_heads=self._wrong_heads(judged), heads=len(self.answers), kinds=kinds, vectors=vectors,
-            classes=self.court.classes, feature=head.feature, head=head.head, split=self.court.judged_split,
+            self._judgement(corpus), heads=len(self.answers), kinds=kinds, vectors=vectors,
+            feature=head.feature, head=head.head, split=self.court.judged_split,
         )  # fmt: skip
 
-    def _positions(self, judged: NDArray[np.bool_]) -> NDArray[np.int64]:
-        return np.asarray(self.court.rows.index.to_numpy()[judged], dtype=np.int64)
-
-    def _wrong_heads(self, judged: NDArray[np.bool_]) -> NDArray[np.int64]:
-        counts = np.zeros(int(judged.sum()), np.int64)
-        for answer in self.answers:
-            counts += (answer.chosen != self.court.true)[judged]
-        return counts
+    def _judgement(self, corpus: pd.DataFrame) -> Judgement:
+        court, first = self.court, self.answers[0]
+        rows = court.in_split(court.judged_split)
+        wrong_heads = np.sum([answer.chosen[rows] != court.true[rows] for answer in self.answers], axis=0)
+        return Judgement(
+            corpus=corpus, judged=court.rows.index.to_numpy()[rows], true=court.true[rows],
+            predicted=first.chosen[rows], probabilities=first.probabilities[rows],
+            wrong_heads=wrong_heads, classes=court.classes,
+        )  # fmt: skip

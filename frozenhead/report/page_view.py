@@ -56,13 +56,11 @@ def view(evidence: Mapping[str, Any], figures: Figures) -> dict[str, Any]:
         "folds": [entry for entry in heads if entry["folds"]],
         "shares": _shares(heads),
         "figures": figures,
-        "most_rows": MOST_ROWS,
-        "most_listed": MOST_LISTED,
-        "few": FEW_ROWS,
-        "text_width": TEXT_WIDTH,
+        **_LIMITS,
     }
 
 
+_LIMITS = {"most_rows": MOST_ROWS, "most_listed": MOST_LISTED, "few": FEW_ROWS, "text_width": TEXT_WIDTH}
 _BLOCKS = (
     "dataset",
     "copies",
