@@ -45,7 +45,7 @@ class ReportOptions:
         """The command line that says the same."""
         words = ["frozenhead", "report", str(self.run)]
         if self.near != NEAR:
-            words += ["--near", f"{self.near:g}"]
+            words += ["--near", str(self.near)]
         for flag, path in (("--errors", self.errors), ("--cache-dir", self.cache_dir)):
             words += [flag, str(path)] if path is not None else []
         return shlex.join(words)

@@ -117,6 +117,20 @@ def test_several_runs_in_markdown() -> None:
     assert "The best on validation" in text
 
 
+def test_a_negative_number_has_a_minus_sign_and_no_hyphen(evidence: dict[str, Any]) -> None:
+    pairs = tables(to_markdown(evidence))[2]
+    assert any("−" in cell for row in pairs[1:] for cell in row)
+    assert not any(cell.startswith("-") or " -" in cell for row in pairs[1:] for cell in row)
+
+
+def test_how_intervals_are_made_is_told_as_the_evidence_has_it(evidence: dict[str, Any]) -> None:
+    text = to_markdown(evidence)
+    methods = evidence["heads"][0]["test"]["intervals"]["methods"]
+    (line,) = [line for line in text.splitlines() if line.startswith(f"- {methods['ece']}: ")]
+    assert "ECE" in line
+    assert all(f"- {how}: the intervals of" in text for how in methods.values())
+
+
 def test_words_and_numbers_are_kept_short() -> None:
     assert (p_value(0.25), p_value(1e-7)) == ("0.2500", "< 0.0001")
     assert (sentence("gone"), sentence("gone.")) == ("gone.", "gone.")
