@@ -25,8 +25,9 @@ MOST_FEATURES = 6  # named in a line on their length
 _GAP = 2
 _FOLD = 16  # a column of names is as wide as its longest name, but may be folded down to this
 
+_Column = tuple[str, str | None, str, int]
 # title, split, score, and how early the column goes on a narrow terminal (0: never)
-_COLUMNS = (
+_COLUMNS: Sequence[_Column] = (
     ("val\nF1", "val", "macro_f1", 0),
     ("test\nacc.", "test", "accuracy", 4),
     ("test\nF1", "test", "macro_f1", 0),
@@ -34,6 +35,13 @@ _COLUMNS = (
     ("test\nloss", "test", "weighted_log_loss", 3),
     ("clean\nacc.", "test_without_leaks", "accuracy", 5),
     ("clean\nF1", "test_without_leaks", "macro_f1", 2),
+    ("fit\nsec.", None, "fit_seconds", 6),
+)
+_WITHOUT_TEST: Sequence[_Column] = (
+    ("val\nacc.", "val", "accuracy", 4),
+    ("val\nF1", "val", "macro_f1", 0),
+    ("95 % of\nval F1", "val", "intervals", 1),
+    ("val\nloss", "val", "weighted_log_loss", 3),
     ("fit\nsec.", None, "fit_seconds", 6),
 )
 
@@ -57,7 +65,9 @@ def terminal_table(evidence: Mapping[str, Any], *, width: int = 100, every_class
         The comparison of heads, notes, long texts per class and encoder, and scores per class.
     """
     dataset, heads = evidence["dataset"], evidence["heads"]
-    comparison = _comparison(heads, leaking=dataset["leakage"]["test_rows_in_train"] > 0, width=width)
+    leaking = dataset["leakage"]["test_rows_in_train"] > 0
+    columns = [column for column in _COLUMNS if leaking or column[1] != "test_without_leaks"]
+    comparison = _comparison(heads, columns if dataset["judged_split"] == "test" else _WITHOUT_TEST, width=width)
     rows: list[RenderableType] = [comparison, *_notes(evidence), Text()]
     rows += _short_texts(dataset["lengths"].values())
     for group in dataset["lengths"].values():
@@ -68,16 +78,12 @@ def terminal_table(evidence: Mapping[str, Any], *, width: int = 100, every_class
     return [*rows, *_worst_classes(heads[0], dataset["judged_split"])]
 
 
-def _comparison(heads: Sequence[Mapping[str, Any]], *, leaking: bool, width: int) -> Table:
+def _comparison(heads: Sequence[Mapping[str, Any]], columns: Sequence[_Column], *, width: int) -> Table:
     names = {
         "head": [shown(entry["head"], width=24) for entry in heads],
         "feature": [shown(entry["feature"], width=40) for entry in heads],
     }
-    numbers = {
-        (title, goes): [_number(entry, split, key) for entry in heads]
-        for title, split, key, goes in _COLUMNS
-        if leaking or split != "test_without_leaks"
-    }
+    numbers = {(title, goes): [_number(entry, split, key) for entry in heads] for title, split, key, goes in columns}
     room = width - sum(min(_width(*column), _FOLD) + _GAP for column in names.items())
     for column in sorted(numbers, key=lambda column: -column[1]):
         needed = sum(_width(title, cells) + _GAP for (title, _), cells in numbers.items()) - _GAP

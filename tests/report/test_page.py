@@ -242,6 +242,7 @@ def test_without_a_test_split_the_page_says_that_it_is_too_kind() -> None:
     text = Reader(page_of(evidence)).text
     assert "There is no test split" in text
     assert "100 validation rows" in text
+    assert "the test split had no say" not in text
 
 
 def test_the_most_frequent_mistakes_stand_beside_a_picture_without_labels() -> None:

@@ -216,3 +216,14 @@ def test_a_run_without_validation_selects_nothing() -> None:
     corpus = make_corpus(["x", "y", "z", "w"], ["a", "b", "a", "b"], ["train", "train", "test", "test"])
     evidence = gather(corpus=corpus, features={}, heads=[make_head(corpus, ["a", "b"])], run=RUN)
     assert "no head is selected" in printed(evidence, 100)
+
+
+def test_without_a_test_split_the_columns_are_those_of_validation() -> None:
+    corpus = random_corpus(["a", "b"], rows=80, copies=20)
+    corpus = corpus[corpus["split"] != "test"]
+    evidence = gather(corpus=corpus, features={}, heads=[make_head(corpus, ["a", "b"])], run=RUN)
+    row = next(line for line in first_table(printed(evidence, 100)).splitlines() if line.startswith("dense"))
+    block = evidence["heads"][0]["val"]
+    low, high = block["intervals"]["macro_f1"]
+    scores = [f"{block[name]:.4f}" for name in ("accuracy", "macro_f1", "weighted_log_loss")]
+    assert row.split() == ["dense", "minilm.pooler", *scores[:2], f"{low:.3f}–{high:.3f}", scores[2], "1.25"]
