@@ -161,6 +161,8 @@ def test_a_row_that_any_run_trained_on_is_left_out_of_the_verdicts_without_copie
     assert (whole["rows"], without["rows"]) == (len(test), len(test) - 5)
     assert "5 of these rows copy a training text; without them:" in whole["pairs"][0]["sentence"]
     assert f"On the same {len(test) - 5} rows without copies of a training text of any run" in runs_to_markdown(found)
+    turned = gather_runs([shuffled(two, "two"), one], draws=50)
+    assert turned["comparisons_without_copies"]["rows"] == len(test) - 5
     alone = gather_runs([one, replace(one, name="two")], draws=50)
     assert alone["comparisons_without_copies"] == alone["comparisons"]
     fresh = ~test["row"].isin(test["row"].iloc[:5])
