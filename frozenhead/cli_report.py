@@ -12,36 +12,39 @@ from frozenhead.terminal import TerminalVoice, output_console, print_json, print
 FORMATS = ("table", "json", "markdown")
 
 
+Runs = Annotated[
+    list[Path],
+    typer.Argument(metavar="RUN...", help="The run; or several of the same test rows, to compare their heads."),
+]
+Output = Annotated[str | None, typer.Option("--format", help="On stdout: table, json or markdown.  [default: table]")]
+AsMarkdown = Annotated[
+    bool, typer.Option("--markdown", help="The same as --format markdown: for a pull request or a model card.")
+]
+Near = Annotated[
+    float | None,
+    typer.Option(
+        "--near", metavar="COSINE", help="From which cosine of their vectors texts are near copies.  [default: 0.95]"
+    ),
+]
+Errors = Annotated[
+    Path | None,
+    typer.Option("--errors", metavar="FILE", help="Also write every row that the selected head gets wrong: .csv, ..."),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="DIR", help="Of several runs: a folder for report.json and report.md."),
+]
+PerClass = Annotated[bool, typer.Option("--per-class", help="Every class of every head, however many.")]
+
+
 def report(
-    runs: Annotated[
-        list[Path],
-        typer.Argument(metavar="RUN...", help="The run; or several of the same test rows, to compare their heads."),
-    ],
-    output: Annotated[
-        str | None, typer.Option("--format", help="On stdout: table, json or markdown.  [default: table]")
-    ] = None,
-    as_markdown: Annotated[
-        bool, typer.Option("--markdown", help="The same as --format markdown: for a pull request or a model card.")
-    ] = False,
-    near: Annotated[
-        float | None,
-        typer.Option(
-            "--near",
-            metavar="COSINE",
-            help="From which cosine of their vectors texts are near copies.  [default: 0.95]",
-        ),
-    ] = None,
-    errors: Annotated[
-        Path | None,
-        typer.Option(
-            "--errors", metavar="FILE", help="Also write every row that the selected head gets wrong: .csv, ..."
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="DIR", help="Of several runs: a folder for report.json and report.md."),
-    ] = None,
-    per_class: Annotated[bool, typer.Option("--per-class", help="Every class of every head, however many.")] = False,
+    runs: Runs,
+    output: Output = None,
+    as_markdown: AsMarkdown = False,
+    near: Near = None,
+    errors: Errors = None,
+    out: Out = None,
+    per_class: PerClass = False,
     cache_dir: RunCacheDir = None,
     as_json: Json = False,
     quiet: Quiet = False,

@@ -14,11 +14,10 @@ from jinja2 import Environment, StrictUndefined
 
 from frozenhead.labels import shown
 from frozenhead.report.markup import Markdown, code, fenced, markdown
-from frozenhead.report.page import count, percent, score
 from frozenhead.report.truncation import fate, in_windows, longer, longer_share
+from frozenhead.report.words import FEW_ROWS, SPLIT_NAMES, count, percent, score
 from frozenhead.shell import joined
 
-FEW_ROWS = 30  # a class with fewer judged rows is named: its scores say little
 MOST_NAMED = 10
 MINILM_ON_HUB = "sentence-transformers/all-MiniLM-L6-v2"
 
@@ -80,7 +79,7 @@ def render_card(
         dataset=dataset,
         entry=entry,
         judged=entry[split],
-        split={"test": "test", "val": "validation"}[split],
+        split=SPLIT_NAMES[split],
         clean=entry["test_without_leaks"] if split == "test" and dataset["leakage"]["test_rows_in_train"] else None,
         scores=_SCORES,
         intervals=entry[split]["intervals"],

@@ -1,5 +1,6 @@
 """`report`: score every head of a run, and write the evidence as JSON and as a page."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,16 @@ class ReportOptions:
     near: float = NEAR
     errors: Path | None = None
     cache_dir: Path | None = None
+
+    @property
+    def command(self) -> str:
+        """The command line that says the same."""
+        words = ["frozenhead", "report", str(self.run)]
+        if self.near != NEAR:
+            words += ["--near", str(self.near)]
+        for flag, path in (("--errors", self.errors), ("--cache-dir", self.cache_dir)):
+            words += [flag, str(path)] if path is not None else []
+        return shlex.join(words)
 
     def __post_init__(self) -> None:
         check_near(self.near)
@@ -86,7 +97,8 @@ def report(options: ReportOptions | Path, voice: Voice | None = None) -> dict[st
     wrong: list[pd.DataFrame] = []
     with voice.bar("report", unit="steps") as advance:
         evidence = gather(
-            corpus=corpus, features=features, heads=heads, run=run.info, folder=str(options.run), vectors=vectors,
+            corpus=corpus, features=features, heads=heads, run=run.info, folder=str(options.run),
+            command=options.command, vectors=vectors,
             near=options.near, progress=advance, take_errors=wrong.append,
         )  # fmt: skip
     if reason := evidence["vectors"]["reason"]:

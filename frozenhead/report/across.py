@@ -14,12 +14,16 @@ from numpy.typing import NDArray
 
 from frozenhead.errors import DataError, HeadNotFound
 from frozenhead.labels import shown
+from frozenhead.report.comparisons import beside_copies
+from frozenhead.report.copies import find_copies, repeats
 from frozenhead.report.dataset import in_train, judged_split
-from frozenhead.report.evidence import DRAWS, FORMAT, LEVEL, SEED, Advance, plain, train_weights
-from frozenhead.report.judging import Answer, Court, Sampling, baseline_of, rank
+from frozenhead.report.evidence import FORMAT, NEAR, Advance, plain, train_weights
+from frozenhead.report.intervals import LEVEL
+from frozenhead.report.judging import Answer, Court, Rows, Sampling, baseline_of, rank
 from frozenhead.report.predictions import HeadEvidence
-
-_SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
+from frozenhead.report.resampling import DRAWS, SEED
+from frozenhead.report.texts import folded
+from frozenhead.report.words import SPLIT_NAMES
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,7 +53,7 @@ def gather_runs(
     Returns
     -------
     dict
-        `runs`, `dataset`, `selected`, `selection`, `baseline`, `heads` and `comparisons`: docs/report.md. Heads are
+        `runs`, `dataset`, `selected`, `selection`, `baseline`, `heads` and the comparisons: docs/report.md. Heads are
         selected on validation if the validation rows are the same too; else the best of the first run, by its own
         validation, is what the others are compared with.
 
@@ -109,10 +113,7 @@ class _Bench:
         run, court = self.runs[number], self.courts[number]
         answers = [court.hear(head) for head in run.heads]
         order = rank([court.block(answer, court.in_split("val")) for answer in answers])
-        found = [self._of(number, name).index[self._order(number, name)] for name in self.splits]
-        take = court.rows.index.get_indexer(
-            pd.Index(np.concatenate(found))
-        )  # (n,)  positions among the run's judged rows
+        take = court.rows.index.get_indexer(pd.Index(self._places(number)))  # (n,)  among the run's judged rows
         return [
             (
                 {"run": run.name, "feature": head.feature, "head": head.head},
@@ -127,6 +128,17 @@ class _Bench:
             for head in [answer.head]
         ]
 
+    def copied(self) -> Rows:
+        """Which of the shared rows copy a training text of any run, word for word or but for case and spaces."""
+        found = np.zeros(len(self.court.rows), bool)
+        for number, run in enumerate(self.runs):
+            found |= find_copies(run.corpus, None, threshold=NEAR, feature=None).any[self._places(number)]
+        return found
+
+    def _places(self, number: int) -> NDArray[np.int64]:
+        """Where a run's corpus holds the shared rows (n,)."""
+        return np.concatenate([self._of(number, name).index[self._order(number, name)] for name in self.splits])
+
     def _of(self, number: int, split: str) -> pd.DataFrame:
         rows = self.courts[number].rows
         return rows[rows["split"] == split]
@@ -140,7 +152,7 @@ class _Bench:
             (other, strange, self.runs[number], self.runs[0]),
         ):
             if (places < 0).any():
-                row, what = rows.iloc[int((places < 0).argmax())], f"{_SPLIT_NAMES[split]} rows"
+                row, what = rows.iloc[int((places < 0).argmax())], f"{SPLIT_NAMES[split]} rows"
                 raise DataError(
                     f"Row {row['row']} of {one.name} ({shown(row['text'])}, labelled {shown(row['label'])}) is not "
                     f"among the {what} of {two.name}.\nOnly runs of the same {what} can be compared: embed one file "
@@ -186,7 +198,7 @@ def _check(runs: Sequence[RunEvidence]) -> tuple[str, list[str]]:
             )
         if judged_split(run.corpus) != split or not (run.corpus["split"] == split).any():
             raise DataError(
-                f"{first.name} is judged on its {_SPLIT_NAMES[split]} rows and {run.name} is not, or has none.\n"
+                f"{first.name} is judged on its {SPLIT_NAMES[split]} rows and {run.name} is not, or has none.\n"
                 "Only runs of the same test rows can be compared: embed with --split or --test."
             )
     return split, classes
@@ -196,9 +208,14 @@ def _evidence(
     runs: Sequence[RunEvidence], bench: _Bench, heard: Sequence[tuple[dict[str, str], Answer]]
 ) -> dict[str, Any]:
     court, judged = bench.court, bench.rows(bench.split)
+    fresh = judged & ~bench.copied()
     names, answers = [name for name, _ in heard], [answer for _, answer in heard]
     scored, baseline = court.score(answers, judged), baseline_of(answers)
     assert scored is not None  # noqa: S101 (`_check` saw that there are rows)
+    whole = court.compare(answers, names, scored, judged)
+    without = court.compare(
+        answers, names, scored if fresh.sum() == judged.sum() else court.score(answers, fresh), fresh
+    )
     vals = [court.block(answer, court.in_split("val")) for answer in answers]
     entries = [
         {**name, "val": val, "test": None, bench.split: block}
@@ -212,12 +229,14 @@ def _evidence(
             "judged_split": bench.split,
             "rows": int(judged.sum()),
             "class_weights": dict(court.weights),
+            "within": repeats(folded(court.rows["text"][judged])),
         },
         "selected": names[0],
         "selection": {"by": "validation" if bench.by_validation else "first run", "reason": bench.why},
         "baseline": None if baseline is None else names[baseline],
         "heads": entries,
-        "comparisons": court.compare(answers, names, scored),
+        "comparisons": whole and beside_copies(whole, without),
+        "comparisons_without_copies": without,
     }
 
 

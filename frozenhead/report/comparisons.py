@@ -1,13 +1,19 @@
 """Is a head better, or could it be chance? Every head against the best and against TF-IDF, on the same rows.
 
-Imports resampling (its draws), intervals, numpy and scipy.special. Two heads differ only on the rows that one of them
-has right and the other wrong; if neither is better, each such row is the toss of a coin (McNemar 1947, the exact
+Imports resampling (its draws), intervals, words, numpy and scipy.special. Two heads differ only on the rows that one of
+them has right and the other wrong; if neither is better, each such row is the toss of a coin (McNemar 1947, the exact
 test). Many pairs give many chances of a false alarm, so that p-values are corrected over all of them (Holm 1979): the
 chance of any false alarm is at most 1 - level. What is tested is accuracy; macro F1 is shown with its interval.
+
+The test knows of chance alone. A row that copies a training text can be answered from memory, so that a head which
+learns its rows by heart may beat a better one: the pairs are compared again on the rows without copies, a family of
+tests of its own, corrected by itself. And heads that were chosen on the very rows that they are tested on are ahead
+there because they were chosen: then no p-value holds, and the comparisons say so.
 Letters: `n` rows, `H` heads, `R` draws, `m` pairs.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -16,6 +22,12 @@ from scipy.special import bdtr
 
 from frozenhead.report.intervals import LEVEL, percentiles
 from frozenhead.report.resampling import Draws
+from frozenhead.report.words import many, p_is, signed, signed_span
+
+CHOSEN_HERE = (
+    "The heads were chosen on these very rows (the best of them, their epochs and settings), so no p-value on them is "
+    "valid."
+)
 
 
 def compare(
@@ -46,18 +58,19 @@ def compare(
     baseline : int, optional
         The TF-IDF head.
     split : str
-        Whose rows they are.
+        Whose rows they are: on those of "val" the heads were chosen.
     level : float
         Of the intervals, and 1 less the chance of any false verdict.
 
     Returns
     -------
     dict or None
-        `split`, `rows`, `level`, `draws`, `seed`, `correction` ("holm"), `tests` (m) and `pairs`: `a` and `b`
-        (their names), `against` ("best" or "baseline": what b is), `accuracy` and `macro_f1` (`a`, `b`,
-        `difference` a - b, `interval` by paired bootstrap, for this pair alone), `only_a_right`, `only_b_right` (rows),
-        `p_value`, `p_adjusted`, `verdict` ("better", "worse" or "no difference", of a's accuracy) and `sentence`.
-        The best against the baseline stands once, under "baseline". None with fewer than two heads.
+        `split`, `rows`, `level`, `draws`, `seed`, `correction` ("holm"), `tests` (m), `p_values_valid`, `note` (why
+        not, or None) and `pairs`: `a` and `b` (their names), `against` ("best" or "baseline": what b is), `accuracy`
+        and `macro_f1` (`a`, `b`, `difference` a - b, `interval` by paired bootstrap, for this pair alone),
+        `only_a_right`, `only_b_right` (rows), `p_value`, `p_adjusted`, `verdict` ("better", "worse" or "no
+        difference", of a's accuracy) and `sentence`. The best against the baseline stands once, under "baseline".
+        None with fewer than two heads.
 
     Raises
     ------
@@ -71,24 +84,13 @@ def compare(
         )
     if len(names) < 2:
         return None
-    pairs = _pairs(len(names), best, baseline)
-    only = [(int((right[a] & ~right[b]).sum()), int((right[b] & ~right[a]).sum())) for a, b, _ in pairs]
-    p_values = [mcnemar(*rows) for rows in only]
-    rows = []
-    for (a, b, against), (only_a, only_b), p, adjusted in zip(pairs, only, p_values, holm(p_values), strict=True):
-        row = {
-            "a": dict(names[a]),
-            "b": dict(names[b]),
-            "against": against,
-            **{name: _difference(name, (a, b), draws, scores, level) for name in ("accuracy", "macro_f1")},
-            "only_a_right": only_a,
-            "only_b_right": only_b,
-            "p_value": p,
-            "p_adjusted": adjusted,
-            "verdict": verdict(only_a, only_b, adjusted, level),
-        }
-        rows.append(row | {"sentence": _sentence(row, draws.rows, len(pairs), level)})
-    return {
+    chosen_here = split == "val"
+    pairs = []
+    for a, b, against in _pairs(len(names), best, baseline):
+        differences = {name: _difference(name, (a, b), draws, scores, level) for name in ("accuracy", "macro_f1")}
+        only = {"only_a_right": int((right[a] & ~right[b]).sum()), "only_b_right": int((right[b] & ~right[a]).sum())}
+        pairs.append({"a": dict(names[a]), "b": dict(names[b]), "against": against, **differences, **only})
+    found = {
         "split": split,
         "rows": draws.rows,
         "level": level,
@@ -96,8 +98,43 @@ def compare(
         "seed": draws.seed,
         "correction": "holm",
         "tests": len(pairs),
-        "pairs": rows,
+        "p_values_valid": not chosen_here,
+        "note": CHOSEN_HERE if chosen_here else None,
     }
+    return {**found, "pairs": _tested(pairs, found)}
+
+
+def beside_copies(found: Mapping[str, Any], without: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The same comparisons, whose sentences also say what becomes of them without copies of training texts.
+
+    Parameters
+    ----------
+    found : mapping
+        What `compare` returned for all rows.
+    without : mapping, optional
+        For those of them that are no copies; None where all are.
+    """
+    left = without["rows"] if without else 0
+    if left == found["rows"]:
+        return dict(found)
+    copied = f"{many(found['rows'] - left, 'of these rows copies', 'of these rows copy')} a training text"
+    pairs = []
+    for pair, clean in zip(found["pairs"], without["pairs"] if without else found["pairs"], strict=True):
+        after = f"{_verdict_words(clean, left)} ({p_is(clean['p_adjusted'])})" if without else "no row is left"
+        pairs.append({**pair, "sentence": f"{pair['sentence']} {copied}; without them: {after}."})
+    return {**found, "pairs": pairs}
+
+
+def pairs_beside_copies(evidence: Mapping[str, Any]) -> list[tuple[Mapping[str, Any], Mapping[str, Any] | None]]:
+    """Every pair of the evidence, and what it is without copies; None where no row is left."""
+    whole, without = evidence["comparisons"], evidence["comparisons_without_copies"]
+    return list(zip(whole["pairs"], without["pairs"] if without else repeat(None), strict=False)) if whole else []
+
+
+def trusted(evidence: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The comparisons of the evidence to go by: those without copies of training texts, where any row is left."""
+    found: Mapping[str, Any] | None = evidence["comparisons_without_copies"] or evidence["comparisons"]
+    return found
 
 
 def mcnemar(only_a: int, only_b: int) -> float:
@@ -142,27 +179,43 @@ def _difference(
     }
 
 
-def _sentence(row: Mapping[str, Any], rows: int, tests: int, level: float) -> str:
+def _tested(pairs: Sequence[Mapping[str, Any]], found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The pairs with p-values, corrected over all of them, verdicts and sentences."""
+    only = [(pair["only_a_right"], pair["only_b_right"]) for pair in pairs]
+    p_values = [mcnemar(*rows) for rows in only]
+    tested = []
+    for pair, rows, p, adjusted in zip(pairs, only, p_values, holm(p_values), strict=True):
+        said = {"p_value": p, "p_adjusted": adjusted, "verdict": verdict(*rows, adjusted, found["level"])}
+        tested.append({**pair, **said, "sentence": _sentence({**pair, **said}, found)})
+    return tested
+
+
+def _sentence(pair: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     """What was found, in words: the test on accuracy with its verdict, then what macro F1 does."""
-    a, b = _title(row["a"]), _title(row["b"])
-    if row["only_a_right"] or row["only_b_right"]:
-        found = (
-            f"{a} is right on {_count(row['only_a_right'])} where {b} is wrong, and wrong on "
-            f"{_count(row['only_b_right'])} where {b} is right"
+    a, b = _title(pair["a"]), _title(pair["b"])
+    if pair["only_a_right"] or pair["only_b_right"]:
+        rows = (
+            f"{a} is right on {_rows(pair['only_a_right'])} where {b} is wrong, and wrong on "
+            f"{_rows(pair['only_b_right'])} where {b} is right"
         )
     else:
-        found = f"{a} and {b} are right on the same rows"
-    verdict = {
-        "better": f"{a} is the more accurate",
-        "worse": f"{b} is the more accurate",
-        "no difference": f"no difference in accuracy that {_count(rows)} could show",
-    }[row["verdict"]]
-    corrected = f", corrected for {tests:,} comparisons (Holm)" if tests > 1 else ""
-    low, high = row["macro_f1"]["interval"]
+        rows = f"{a} and {b} are right on the same rows"
+    corrected = f", corrected for {found['tests']:,} comparisons (Holm)" if found["tests"] > 1 else ""
+    f1 = pair["macro_f1"]
+    note = f" {found['note']}" if found["note"] else ""
     return (
-        f"{found}: {verdict} ({_p(row['p_adjusted'])}, exact McNemar test{corrected}). Macro F1, not tested, differs "
-        f"by {row['macro_f1']['difference']:+.4f} ({100 * level:.4g} % interval {low:+.4f} to {high:+.4f})."
+        f"{rows}: {_verdict_words(pair, found['rows'])} ({p_is(pair['p_adjusted'])}, exact McNemar test{corrected}). "
+        f"Macro F1, not tested, differs by {signed(f1['difference'])} "
+        f"({100 * found['level']:.4g} % interval {signed_span(f1['interval'], digits=4)}).{note}"
     )
+
+
+def _verdict_words(pair: Mapping[str, Any], rows: int) -> str:
+    return {
+        "better": f"{_title(pair['a'])} is the more accurate",
+        "worse": f"{_title(pair['b'])} is the more accurate",
+        "no difference": f"no difference in accuracy that {_rows(rows)} could show",
+    }[pair["verdict"]]
 
 
 def _title(name: Mapping[str, str]) -> str:
@@ -170,9 +223,5 @@ def _title(name: Mapping[str, str]) -> str:
     return f"{title} of {name['run']}" if "run" in name else title
 
 
-def _count(rows: int) -> str:
-    return f"{rows:,} row" if rows == 1 else f"{rows:,} rows"
-
-
-def _p(value: float) -> str:
-    return "p < 0.0001" if value < 1e-4 else f"p = {value:.{2 if value >= 0.1 else 3}g}"
+def _rows(rows: int) -> str:
+    return many(rows, "row", "rows")

@@ -3,8 +3,10 @@
 Imports labels, and of this room neighbours and texts. A row counts under the strictest kind that holds.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -73,7 +75,8 @@ def find_copies(corpus: pd.DataFrame, vectors: NDArray[Any] | None, *, threshold
     source = np.full(len(corpus), -1, np.int64)  # (N,) the position of the training row
     kind = np.full(len(corpus), None, dtype=object)
     cosine = np.full(len(corpus), np.nan)
-    for name, marks in (("exact", corpus["key"].tolist()), ("folded", folded(corpus["text"]))):
+    forms = folded(corpus["text"])
+    for name, marks in (("exact", corpus["key"].tolist()), ("folded", forms)):
         first = {marks[position]: position for position in train[::-1]}
         for position in judged[source[judged] < 0]:
             if (found := first.get(marks[position])) is not None:
@@ -92,6 +95,7 @@ def find_copies(corpus: pd.DataFrame, vectors: NDArray[Any] | None, *, threshold
         "feature": None if vectors is None else feature,
         "centred": vectors is not None,
         "splits": _counts(corpus, kind),
+        "within": {name: repeats(compress(forms, corpus["split"] == name)) for name in ("val", "test")},
         "total": len(copied),
         "shown": len(rows),
         "rows": rows,
@@ -112,6 +116,17 @@ def _near(
         vectors[asked], vectors[distinct], threshold=threshold, centre=mean_vector(vectors, train)
     )
     return np.where(found < 0, -1, distinct[found] if len(distinct) else -1), cosines
+
+
+def repeats(forms: Iterable[str]) -> dict[str, Any]:
+    """How many of these texts repeat another of them (`repeats`), and the factor that intervals should widen by for it.
+
+    If rows of one text are right or wrong together, groups of m_1, m_2, ... of n rows give a mean sum m_i^2 / n times
+    the variance that n independent rows give it: the design effect (Kish 1965).
+    """
+    groups = np.array(list(Counter(forms).values()), np.int64)  # (distinct texts,)
+    n = int(groups.sum())
+    return {"repeats": n - len(groups), "widening": float((groups @ groups / n) ** 0.5) if n else 1.0}
 
 
 def _pair(corpus: pd.DataFrame, at: int, source: int, kind: str, cosine: float) -> dict[str, Any]:

@@ -15,31 +15,29 @@ from numpy.typing import NDArray
 from frozenhead.errors import CacheDamaged, DataError, HeadNotFound, RunDamaged, StorageError, UsageError
 from frozenhead.report.advice import advice
 from frozenhead.report.conflicts import label_conflicts
-from frozenhead.report.copies import Copies, find_copies
-from frozenhead.report.dataset import describe, in_train
-from frozenhead.report.judging import Answer, Court, Errors, Sampling, baseline_of, entry, rank
+from frozenhead.report.copies import find_copies
+from frozenhead.report.dataset import describe
+from frozenhead.report.intervals import LEVEL
+from frozenhead.report.judging import Answer, Court, Errors, Sampling, rank
 from frozenhead.report.label_issues import label_issues
 from frozenhead.report.metrics import balanced_weights
 from frozenhead.report.predictions import HeadEvidence
 from frozenhead.report.projection import plane
-from frozenhead.report.resampling import Draws
+from frozenhead.report.resampling import DRAWS, SEED
+from frozenhead.report.standings import standings
 
 FORMAT = 2
 NEAR = 0.95
-DRAWS = 2000
-SEED = 0
-LEVEL = 0.95
 
 ReadVectors = Callable[[str], NDArray[Any]]
 """The vectors (N, D) of a feature set, in the order of the corpus; raises `CacheDamaged`."""
 Advance = Callable[[int, int], None]
 """Called with (stages done, stages to do)."""
-Scored = tuple[list[dict[str, Any]], Draws]
 TakeErrors = Callable[[pd.DataFrame], None]
 
 # What the report repeats of run.json; split and sources stand under "dataset".
 _RUN_KEYS = ("command", "created", "versions", "columns", "options")
-STAGES = 7
+STAGES = 6
 
 
 def gather(
@@ -49,6 +47,7 @@ def gather(
     heads: Sequence[HeadEvidence],
     run: Mapping[str, Any],
     folder: str = "RUN",
+    command: str | None = None,
     vectors: ReadVectors | None = None,
     near: float = NEAR,
     draws: int = DRAWS,
@@ -73,6 +72,8 @@ def gather(
         run.json.
     folder : str
         The run's, for the commands that the report advises.
+    command : str, optional
+        The command line that makes this report.
     vectors : function, optional
         Reads the vectors of a feature set: for near copies, neighbours and the map, which are left out without.
     near : float
@@ -103,39 +104,27 @@ def gather(
     corpus = corpus.reset_index(drop=True)  # rows are told apart by position from here on
     _check(corpus, heads, near)
     stage = _Stages(progress)
-    classes = [str(name) for name in run.get("classes") or heads[0].info["classes"]]
-    sampling = Sampling(draws=draws, seed=seed, level=LEVEL)
-    court = Court.of(corpus, classes, train_weights(corpus, classes), sampling=sampling)
+    court = _court(corpus, heads, run, sampling=Sampling(draws=draws, seed=seed, level=LEVEL))
     answers, vals = _ranked(court, heads)
     stage.done()
     feature, matrix, reason = _vectors(vectors, [answer.head.feature for answer in answers], features)
     copies = find_copies(corpus, matrix, threshold=near, feature=feature)
     stage.done()
-    entries, scored = _entries(court, answers, vals, _test_rows(court, corpus, copies), stage)
-    baseline, errors = baseline_of(answers), Errors(court=court, answers=answers)
+    errors = Errors(court=court, answers=answers)
     if take_errors:
         take_errors(errors.table(corpus, copies.kind))
     evidence = {
         "format": FORMAT,
-        "dataset": describe(corpus, features, run, classes=classes, weights=court.weights),
-        "selected": _name(answers[0]),
-        "baseline": None if baseline is None else _name(answers[baseline]),
-        "heads": entries,
-        "comparisons": court.compare(answers, [_name(answer) for answer in answers], scored),
+        **_about(corpus, features, run, court, folder=folder, command=command),
+        **standings(court, answers, vals, corpus, copies, done=stage.done),
         "copies": copies.block,
-        "conflicts": label_conflicts(corpus),
         "mistakes": errors.block(corpus, copies.kind, matrix),
-        "label_issues": _label_issues(answers, corpus, classes, folder),
-        "map": None
-        if matrix is None
-        else plane(corpus, matrix, classes, errors.wrong(len(corpus)), feature=str(feature)),
-        "advice": advice(run, folder),
+        "label_issues": _label_issues(answers, corpus, court.classes, folder),
+        "map": _map(corpus, matrix, court.classes, errors, feature),
         "vectors": {"feature": feature, "reason": reason},
-        "run": {key: run[key] for key in _RUN_KEYS if key in run},
     }
     stage.done()
-    found: dict[str, Any] = plain(evidence)
-    return found
+    return dict(plain(evidence))
 
 
 class _Stages:
@@ -184,6 +173,11 @@ def train_weights(corpus: pd.DataFrame, classes: list[str]) -> dict[str, float]:
         raise RunDamaged(f"The heads do not fit the corpus: {error}. Run `frozenhead fit` again.") from error
 
 
+def _court(corpus: pd.DataFrame, heads: Sequence[HeadEvidence], run: Mapping[str, Any], *, sampling: Sampling) -> Court:
+    classes = [str(name) for name in run.get("classes") or heads[0].info["classes"]]
+    return Court.of(corpus, classes, train_weights(corpus, classes), sampling=sampling)
+
+
 def _ranked(court: Court, heads: Sequence[HeadEvidence]) -> tuple[list[Answer], list[dict[str, Any] | None]]:
     """What the heads said, the best on validation first, and their validation scores."""
     answers = [court.hear(head) for head in heads]
@@ -207,41 +201,30 @@ def _vectors(
         return None, None, " ".join(str(error).split())
 
 
-def _test_rows(court: Court, corpus: pd.DataFrame, copies: Copies) -> dict[str, NDArray[np.bool_]]:
-    """The test rows, all and without copies, by the name of their score block: masks of the judged rows (n,)."""
-    test, places = court.in_split("test"), court.rows.index.to_numpy()
-    leaked = in_train(corpus).to_numpy(dtype=bool)[places]
-    return {"test": test, "test_without_leaks": test & ~leaked, "test_without_copies": test & ~copies.any[places]}
-
-
-def _entries(
+def _about(
+    corpus: pd.DataFrame,
+    features: Mapping[str, Any],
+    run: Mapping[str, Any],
     court: Court,
-    answers: Sequence[Answer],
-    vals: Sequence[dict[str, Any] | None],
-    tests: Mapping[str, NDArray[np.bool_]],
-    stage: "_Stages",
-) -> tuple[list[dict[str, Any]], Scored]:
-    """Every head, and what its judged split was scored by."""
-    scored: dict[str, Scored | None] = {}
-    seen: list[tuple[NDArray[np.bool_], str]] = []
-    for name, rows in tests.items():
-        same = next((other for mask, other in seen if np.array_equal(mask, rows)), None)
-        scored[name] = scored[same] if same else court.score(answers, rows)
-        seen.append((rows, name))
-        stage.done()
-    split = court.judged_split
-    if split == "val":
-        scored["val"] = court.score(answers, court.in_split("val"))
-    judged = scored[split]
-    assert judged is not None  # noqa: S101 (`_check` saw that there are rows)
-    blocks = {"val": vals} | {name: found[0] for name, found in scored.items() if found}
-    missing = dict.fromkeys(tests)
-    entries = [
-        entry(court, answer, missing | {name: of_all[h] for name, of_all in blocks.items()}, split=split)
-        for h, answer in enumerate(answers)
-    ]
-    stage.done()
-    return entries, judged
+    *,
+    folder: str,
+    command: str | None,
+) -> dict[str, Any]:
+    """What is said of the data and of the run, whatever the heads do."""
+    return {
+        "dataset": describe(corpus, features, run, classes=court.classes, weights=court.weights),
+        "conflicts": label_conflicts(corpus),
+        "advice": advice(run, folder),
+        "run": {key: run[key] for key in _RUN_KEYS if key in run} | ({"report_command": command} if command else {}),
+    }
+
+
+def _map(
+    corpus: pd.DataFrame, matrix: NDArray[Any] | None, classes: list[str], errors: Errors, feature: str | None
+) -> dict[str, Any] | None:
+    if matrix is None or feature is None:
+        return None
+    return plane(corpus, matrix, classes, errors.wrong(len(corpus)), feature=feature)
 
 
 def _label_issues(answers: Sequence[Answer], corpus: pd.DataFrame, classes: list[str], folder: str) -> dict[str, Any]:
@@ -254,10 +237,6 @@ def _label_issues(answers: Sequence[Answer], corpus: pd.DataFrame, classes: list
             f"The folds of {head.head} on {head.feature} do not belong to this run: {error}. "
             "Run `frozenhead fit` with --folds and --refit again."
         ) from error
-
-
-def _name(answer: Answer) -> dict[str, str]:
-    return {"feature": answer.head.feature, "head": answer.head.head}
 
 
 def plain(value: Any) -> Any:

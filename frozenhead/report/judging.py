@@ -19,11 +19,16 @@ from frozenhead.report.dataset import judged_split
 from frozenhead.report.extras import extras
 from frozenhead.report.intervals import interval_block
 from frozenhead.report.metrics import positions, score_block
-from frozenhead.report.mistakes import error_rows, mistake_rows
+from frozenhead.report.mistakes import Judgement, error_rows, mistake_rows
 from frozenhead.report.predictions import HeadEvidence, aligned_predictions
 from frozenhead.report.resampling import Draws, draw_scores
 
 BASELINE = "tfidf"
+
+Rows = NDArray[np.bool_]
+"""Which of the judged rows (n,)."""
+Scored = tuple[list[dict[str, Any]], Draws]
+"""A block for each head, and the draws behind their intervals."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,9 +87,9 @@ class Court:
         """`test`, or `val` where there is no test row."""
         return judged_split(self.rows)
 
-    def in_split(self, split: str) -> NDArray[np.bool_]:
+    def in_split(self, split: str) -> Rows:
         """Which of the judged rows are of a split (n,)."""
-        mask: NDArray[np.bool_] = (self.rows["split"] == split).to_numpy()
+        mask: Rows = (self.rows["split"] == split).to_numpy()
         return mask
 
     def hear(self, head: HeadEvidence) -> Answer:
@@ -100,14 +105,14 @@ class Court:
             ) from error
         return Answer(head=head, probabilities=probabilities, predicted=predicted, chosen=chosen)
 
-    def block(self, answer: Answer, rows: NDArray[np.bool_]) -> dict[str, Any] | None:
+    def block(self, answer: Answer, rows: Rows) -> dict[str, Any] | None:
         """Scores of some of the rows (n,), without intervals; None where there are none."""
         labels = self.rows["label"].to_numpy(dtype=object)[rows]
         return score_block(
             labels, answer.probabilities[rows], self.classes, self.weights, predicted=answer.predicted[rows]
         )
 
-    def score(self, answers: Sequence[Answer], rows: NDArray[np.bool_]) -> tuple[list[dict[str, Any]], Draws] | None:
+    def score(self, answers: Sequence[Answer], rows: Rows) -> Scored | None:
         """A block with intervals for each head, and the draws behind them; None for no rows."""
         if not rows.any():
             return None
@@ -124,11 +129,13 @@ class Court:
         return blocks, drawn
 
     def compare(
-        self, answers: Sequence[Answer], names: Sequence[Mapping[str, str]], scored: tuple[list[dict[str, Any]], Draws]
+        self, answers: Sequence[Answer], names: Sequence[Mapping[str, str]], scored: Scored | None, rows: Rows
     ) -> dict[str, Any] | None:
-        """Every head against the first and against the TF-IDF one, on the judged split."""
-        rows, (blocks, drawn) = self.in_split(self.judged_split), scored
+        """Every head against the first and against the TF-IDF one, on the rows (n,) that were scored; None for none."""
+        if scored is None:
+            return None
         right = np.array([answer.chosen[rows] == self.true[rows] for answer in answers])  # (H, rows)
+        blocks, drawn = scored
         return compare(
             drawn, right, names, blocks, best=0, baseline=baseline_of(answers), split=self.judged_split,
             level=self.sampling.level,
@@ -195,30 +202,24 @@ class Errors:
 
     def table(self, corpus: pd.DataFrame, kinds: NDArray[np.object_]) -> pd.DataFrame:
         """Every error, by `error_rows`, with the kind of `copy` that the row is."""
-        judged = self.court.in_split(self.court.judged_split)
-        table = error_rows(
-            corpus, self._positions(judged), true=self.court.true[judged],
-            probabilities=self.answers[0].probabilities[judged], predicted=self.answers[0].chosen[judged],
-            wrong_heads=self._wrong_heads(judged), classes=self.court.classes,
-        )  # fmt: skip
+        table = error_rows(self._judgement(corpus))
         copy = pd.Series(kinds[table.index.to_numpy()], index=table.index, dtype=object)
         return table.assign(copy=copy)
 
     def block(self, corpus: pd.DataFrame, kinds: NDArray[np.object_], vectors: NDArray[Any] | None) -> dict[str, Any]:
         """The errors as the evidence has them."""
-        judged, head = self.court.in_split(self.court.judged_split), self.answers[0].head
+        head = self.answers[0].head
         return mistake_rows(
-            corpus, self._positions(judged), true=self.court.true[judged],
-            probabilities=self.answers[0].probabilities[judged], predicted=self.answers[0].chosen[judged],
-            wrong_heads=self._wrong_heads(judged), heads=len(self.answers), kinds=kinds, vectors=vectors,
-            classes=self.court.classes, feature=head.feature, head=head.head, split=self.court.judged_split,
+            self._judgement(corpus), heads=len(self.answers), kinds=kinds, vectors=vectors,
+            feature=head.feature, head=head.head, split=self.court.judged_split,
         )  # fmt: skip
 
-    def _positions(self, judged: NDArray[np.bool_]) -> NDArray[np.int64]:
-        return np.asarray(self.court.rows.index.to_numpy()[judged], dtype=np.int64)
-
-    def _wrong_heads(self, judged: NDArray[np.bool_]) -> NDArray[np.int64]:
-        counts = np.zeros(int(judged.sum()), np.int64)
-        for answer in self.answers:
-            counts += (answer.chosen != self.court.true)[judged]
-        return counts
+    def _judgement(self, corpus: pd.DataFrame) -> Judgement:
+        court, first = self.court, self.answers[0]
+        rows = court.in_split(court.judged_split)
+        wrong_heads = np.sum([answer.chosen[rows] != court.true[rows] for answer in self.answers], axis=0)
+        return Judgement(
+            corpus=corpus, judged=court.rows.index.to_numpy()[rows], true=court.true[rows],
+            predicted=first.chosen[rows], probabilities=first.probabilities[rows],
+            wrong_heads=wrong_heads, classes=court.classes,
+        )  # fmt: skip

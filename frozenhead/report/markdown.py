@@ -1,6 +1,6 @@
 """The report in short as Markdown: for a pull request, an issue or a model card.
 
-Imports labels, markup, truncation and page's number formats. The words are in `templates/report.md.j2`; whatever is not
+Imports markup, truncation and words. The words are in `templates/report.md.j2`; whatever is not
 the template's own is escaped. No text of the corpus is in it.
 """
 
@@ -10,16 +10,27 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
+from frozenhead.report.comparisons import pairs_beside_copies
 from frozenhead.report.markup import Markdown, fenced, markdown
-from frozenhead.report.page import count, percent, score
 from frozenhead.report.truncation import fate, in_windows, longer, longer_share
+from frozenhead.report.words import (
+    FEW_ROWS,
+    NOTHING,
+    SCORE_TITLES,
+    SPLIT_NAMES,
+    count,
+    excess,
+    interval_methods,
+    p_value,
+    percent,
+    score,
+    signed,
+    signed_span,
+)
 
 MOST_HEADS = 20
 MOST_PAIRS = 20  # against the baseline, and as many against the best head
 MOST_CLASSES = 20  # with more, those of the lowest F1
-FEW_ROWS = 30  # a class with fewer judged rows is counted: its scores say little
-NOTHING = "–"
-SPLIT_NAMES = {"test": "test", "val": "validation"}
 
 
 def to_markdown(evidence: Mapping[str, Any]) -> str:
@@ -38,7 +49,7 @@ def to_markdown(evidence: Mapping[str, Any]) -> str:
     dataset, heads = evidence["dataset"], evidence["heads"]
     split, chosen = dataset["judged_split"], heads[0]
     block, comparisons = chosen[split], evidence["comparisons"]
-    pairs = [pair for group in ("best", "baseline") for pair in _against(comparisons, group)]
+    pairs = [pair for group in ("best", "baseline") for pair in _against(evidence, group)]
     per_class = sorted(block["per_class"].items(), key=lambda item: item[1]["f1"])
     few = sum(row["support"] < FEW_ROWS for row in block["per_class"].values())
     return render_markdown(
@@ -53,6 +64,10 @@ def to_markdown(evidence: Mapping[str, Any]) -> str:
         split_name=SPLIT_NAMES[split],
         clean=chosen["test_without_copies"] if split == "test" else None,
         pairs=pairs,
+        titles=[(key, title) for key, title in SCORE_TITLES.items() if key in block],
+        clean_rows=_clean_rows(evidence),
+        repeated=evidence["copies"]["within"][split],
+        methods=interval_methods(block),
         more_pairs=len(comparisons["pairs"]) - len(pairs) if comparisons else 0,
         comparisons=comparisons,
         copies=evidence["copies"],
@@ -68,10 +83,15 @@ def to_markdown(evidence: Mapping[str, Any]) -> str:
     )
 
 
-def _against(comparisons: Mapping[str, Any] | None, group: str) -> list[Mapping[str, Any]]:
-    """The first pairs of a group: against the TF-IDF baseline, or against the best head."""
-    pairs = comparisons["pairs"] if comparisons else []
-    return [pair for pair in pairs if pair["against"] == group][:MOST_PAIRS]
+def _against(evidence: Mapping[str, Any], group: str) -> list[tuple[Mapping[str, Any], Mapping[str, Any] | None]]:
+    """The first pairs of a group (against the TF-IDF baseline, or the best head), each beside itself without copies."""
+    return [both for both in pairs_beside_copies(evidence) if both[0]["against"] == group][:MOST_PAIRS]
+
+
+def _clean_rows(evidence: Mapping[str, Any]) -> int | None:
+    """The rows of the comparisons without copies, where they are others than those with copies."""
+    whole, without = evidence["comparisons"], evidence["comparisons_without_copies"]
+    return without["rows"] if whole and without and without["rows"] < whole["rows"] else None
 
 
 def render_markdown(template: str, **values: Any) -> str:
@@ -80,8 +100,8 @@ def render_markdown(template: str, **values: Any) -> str:
         finalize=markdown, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     environment.filters.update(
-        score=score, percent=percent, count=count, interval=interval, signed=signed, fate=fate, longer=longer,
-        longer_share=longer_share, probability=probability, names=names, sentence=sentence,
+        score=score, percent=percent, count=count, interval=interval, signed=signed, signed_span=signed_span, fate=fate,
+        longer=longer, longer_share=longer_share, p_value=p_value, excess=excess, names=names, sentence=sentence,
     )  # fmt: skip
     environment.tests.update(in_windows=in_windows)
     source = resources.files("frozenhead.report").joinpath(f"templates/{template}").read_text(encoding="utf-8")
@@ -91,16 +111,6 @@ def render_markdown(template: str, **values: Any) -> str:
 def interval(ends: Sequence[float] | None) -> str:
     """`0.9590 to 0.9820`; a dash for None."""
     return NOTHING if ends is None else f"{ends[0]:.4f} to {ends[1]:.4f}"
-
-
-def signed(value: float | None) -> str:
-    """A difference with its sign; a dash for None."""
-    return NOTHING if value is None else f"{value:+.4f}"
-
-
-def probability(value: float) -> str:
-    """A p-value with no more digits than matter."""
-    return "< 0.0001" if value < 1e-4 else f"{value:.4f}"
 
 
 def sentence(text: str) -> str:
@@ -133,6 +143,7 @@ def runs_to_markdown(evidence: Mapping[str, Any]) -> str:
         split=split,
         split_name=SPLIT_NAMES[split],
         block=evidence["heads"][0][split],
-        pairs=comparisons["pairs"] if comparisons else [],
+        pairs=pairs_beside_copies(evidence),
+        clean_rows=_clean_rows(evidence),
         comparisons=comparisons,
     )

@@ -138,14 +138,20 @@ def positions(labels: Iterable[str], classes: Sequence[str]) -> NDArray[np.int64
         raise ValueError(f"the label {error.args[0]!r} is none of the {len(classes)} classes") from None
 
 
-def check_probabilities(probabilities: NDArray[np.float64], shape: tuple[int, int]) -> None:
-    """Raise `ValueError` unless these are probabilities of this shape (n, K)."""
+def check_probabilities(
+    probabilities: NDArray[np.float64], shape: tuple[int, int], rows: Sequence[int] | None = None
+) -> None:
+    """Raise `ValueError` unless these are probabilities of this shape (n, K); it names the row as `rows` (n,) do."""
     if probabilities.shape != shape:
         raise ValueError(f"probabilities have the shape {probabilities.shape}, expected {shape}")
-    inside = (probabilities >= 0) & (probabilities <= 1)  # (n, K)  False for NaN too
-    valid = inside.all(axis=1) & (np.abs(probabilities.sum(axis=1) - 1) <= SUM_TOLERANCE)  # (n,)
+    inside: NDArray[np.bool_] = np.all((probabilities >= 0) & (probabilities <= 1), axis=1)  # (n,)  False for NaN too
+    sums = probabilities.sum(axis=1)  # (n,)
+    valid = inside & (np.abs(sums - 1) <= SUM_TOLERANCE)
     if not valid.all():
-        raise ValueError(f"row {int(valid.argmin())} does not hold probabilities: numbers in 0..1 that add up to 1")
+        first = int(valid.argmin())
+        found = f"they add up to {sums[first]:.6g}" if inside[first] else "one is not"
+        row = first if rows is None else rows[first]
+        raise ValueError(f"row {row} does not hold probabilities: numbers in 0..1 that add up to 1 ({found})")
 
 
 def row_losses(probabilities: NDArray[np.float64], true: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -5,6 +5,7 @@ of a vector.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,30 +20,35 @@ MOST, ROOM = 2000, 1_200_000  # errors shown, and bytes of the page they and the
 NEIGHBOURS = 3
 
 
-def error_rows(
-    corpus: pd.DataFrame,
-    judged: NDArray[np.int64],
-    *,
-    true: NDArray[np.int64],
-    probabilities: NDArray[np.float64],
-    predicted: NDArray[np.int64],
-    wrong_heads: NDArray[np.int64],
-    classes: Sequence[str],
-) -> pd.DataFrame:
-    """Every row that the head has wrong, the most confident first, then by row number.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Judgement:
+    """What a head said of the rows that it was judged on.
 
     Parameters
     ----------
     corpus : DataFrame
-        N rows: `row`, `text`, `label`, `split`.
+        N rows: `row`, `text`, `label`, `split`, `key`.
     judged : int64 array (n,)
-        Positions in the corpus of the rows that the head was judged on.
+        Positions in the corpus of the judged rows.
     true, predicted : int64 array (n,)
         Positions among the classes.
     probabilities : float64 array (n, K)
     wrong_heads : int64 array (n,)
         How many heads have the row wrong.
     classes : sequence of str, length K
+    """
+
+    corpus: pd.DataFrame
+    judged: NDArray[np.int64]
+    true: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+    wrong_heads: NDArray[np.int64]
+    classes: Sequence[str]
+
+
+def error_rows(judgement: Judgement) -> pd.DataFrame:
+    """Every row that the head has wrong, the most confident first, then by row number.
 
     Returns
     -------
@@ -50,31 +56,28 @@ def error_rows(
         `row`, `split`, `text` (whole), `truth`, `predicted`, `probability` (of the predicted class), `of_truth` (the
         probability of the true class) and `wrong_heads`; its index are positions in the corpus.
     """
+    true, predicted, probabilities = judgement.true, judgement.predicted, judgement.probabilities
     wrong = np.flatnonzero(true != predicted)
-    names = np.array([*classes, None], dtype=object)[:-1]  # None keeps numpy from making one string type of them
+    # None keeps numpy from making one string type of the names.
+    names = np.array([*judgement.classes, None], dtype=object)[:-1]
     columns = {
         "truth": names[true[wrong]],
         "predicted": names[predicted[wrong]],
         "probability": probabilities[wrong, predicted[wrong]],
         "of_truth": probabilities[wrong, true[wrong]],
-        "wrong_heads": wrong_heads[wrong],
+        "wrong_heads": judgement.wrong_heads[wrong],
     }
-    rows = corpus[["row", "split", "text"]].iloc[judged[wrong]].set_axis(judged[wrong]).assign(**columns)
+    places = judgement.judged[wrong]
+    rows = judgement.corpus[["row", "split", "text"]].iloc[places].set_axis(places).assign(**columns)
     return rows.iloc[np.lexsort((rows["row"].to_numpy(), -rows["probability"].to_numpy()))]
 
 
 def mistake_rows(
-    corpus: pd.DataFrame,
-    judged: NDArray[np.int64],
+    judgement: Judgement,
     *,
-    true: NDArray[np.int64],
-    probabilities: NDArray[np.float64],
-    predicted: NDArray[np.int64],
-    wrong_heads: NDArray[np.int64],
     heads: int,
     kinds: NDArray[np.object_],
     vectors: NDArray[Any] | None,
-    classes: Sequence[str],
     feature: str,
     head: str,
     split: str,
@@ -84,8 +87,7 @@ def mistake_rows(
 
     Parameters
     ----------
-    corpus, judged, true, probabilities, predicted, wrong_heads, classes
-        See `error_rows`; `corpus` has `label` and `key` too.
+    judgement : Judgement
     heads : int
         How many heads `wrong_heads` counts among.
     kinds : object array (N,)
@@ -108,19 +110,16 @@ def mistake_rows(
     ValueError
         A vector that is not finite.
     """
-    errors = error_rows(
-        corpus, judged, true=true, probabilities=probabilities, predicted=predicted, wrong_heads=wrong_heads,
-        classes=classes,
-    )  # fmt: skip
+    corpus, errors = judgement.corpus, error_rows(judgement)
     asked = errors.index.to_numpy()[:most]
     found, cosines = _neighbours(corpus, vectors, asked)
-    numbers, labels = corpus["row"].to_numpy(), positions(corpus["label"], classes)
+    numbers, labels = corpus["row"].to_numpy(), positions(corpus["label"], judgement.classes)
     texts = corpus["text"].to_numpy(dtype=object)
     rows: list[dict[str, Any]] = []
     near: dict[str, dict[str, Any]] = {}
     left = ROOM
     for at, error, sources, close in zip(asked, errors.to_dict("records"), found, cosines, strict=False):
-        row = {**_row(error, classes), "copy": kinds[at], "neighbours": _named(numbers[sources], close)}
+        row = {**_row(error, judgement.classes), "copy": kinds[at], "neighbours": _named(numbers[sources], close)}
         new = {
             str(numbers[source]): {"text": clipped(texts[source]), "label": int(labels[source])}
             for source in sources

@@ -1,14 +1,14 @@
 """The report as one HTML file that asks for nothing: one style sheet, one script, and the evidence as escaped JSON.
 
-Imports figures (its type), page_view, truncation and labels. The words and the layout are in `templates/`; this module
-gives them filters, writes the data of the row browser, and shuts every door that the page does not need.
+Imports figures (its type), page_view, truncation, words and labels. The words and the layout are in `templates/`; this
+module gives them filters, writes the data of the row browser, and shuts every door that the page does not need.
 """
 
 import base64
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -19,9 +19,20 @@ from frozenhead.labels import shown
 from frozenhead.report.figures import Figures
 from frozenhead.report.page_view import browser_rows, view
 from frozenhead.report.truncation import fate, in_windows, longer, longer_share
-
-NOTHING = "–"
-MINUS = "−"
+from frozenhead.report.words import (
+    SPLIT_NAMES,
+    count,
+    excess,
+    many,
+    p_is,
+    p_value,
+    percent,
+    score,
+    seconds,
+    signed,
+    signed_span,
+    span,
+)
 
 # What must not stand in the page as it is: what could end the script tag or open a comment, what JavaScript of old took
 # for the end of a line, halves of surrogate pairs, which UTF-8 cannot hold, and marks that turn the text's direction.
@@ -68,7 +79,9 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(score=score, percent=percent, count=count, seconds=seconds, shown=shown)
-    environment.filters.update(span=span, signed=signed, signed_span=signed_span, p_value=p_value)
+    environment.filters.update(span=span, signed=signed, signed_span=signed_span, p_value=p_value, p_is=p_is)
+    environment.filters.update(split_name=SPLIT_NAMES.__getitem__, excess=excess)
+    environment.globals.update(many=many)
     environment.filters.update(fate=fate, longer=longer, longer_share=longer_share)
     environment.tests.update(in_windows=in_windows)
     return environment
@@ -101,50 +114,6 @@ def json_island(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     # Only strings hold such characters, so the escape is JSON's own.
     return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
-
-
-def score(value: float | None) -> str:
-    """Four decimals, as scores and losses are compared; a dash for None."""
-    return NOTHING if value is None else f"{value:.4f}"
-
-
-def span(interval: Sequence[float] | None) -> str:
-    """An interval of scores with three decimals: `0.959–0.982`; nothing for None."""
-    return "" if interval is None else f"{interval[0]:.3f}–{interval[1]:.3f}"
-
-
-def signed(value: float | None) -> str:
-    """A difference of scores with its sign; a dash for None."""
-    return NOTHING if value is None else f"{value:+.4f}".replace("-", MINUS)
-
-
-def signed_span(interval: Sequence[float] | None) -> str:
-    """An interval of differences: `−0.012 to +0.004`; nothing for None."""
-    return "" if interval is None else f"{interval[0]:+.3f} to {interval[1]:+.3f}".replace("-", MINUS)
-
-
-def p_value(value: float | None) -> str:
-    """Three decimals, and no more zeros than a reader needs."""
-    if value is None:
-        return NOTHING
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def percent(part: float, whole: float = 1.0) -> str:
-    """`part` of `whole` in per cent with one decimal; a dash when there is no whole."""
-    return f"{100 * part / whole:.1f}\N{NO-BREAK SPACE}%" if whole else NOTHING
-
-
-def count(value: int) -> str:
-    """A whole number with its thousands apart."""
-    return f"{value:,}"
-
-
-def seconds(value: float | None) -> str:
-    """Seconds, with no more decimals than matter; a dash for None."""
-    if value is None:
-        return NOTHING
-    return f"{value:,.{2 if value < 10 else 1 if value < 100 else 0}f}"
 
 
 def _source(name: str) -> str:

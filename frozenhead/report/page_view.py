@@ -1,22 +1,21 @@
 """What the page's templates read: the evidence, and which part of a long table they show.
 
-Imports figures and labels. Nothing is scored here; rows are picked, paired and counted.
+Imports comparisons, figures, truncation, words and labels. Nothing is scored here; rows are picked, paired and counted.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from frozenhead.labels import shown
+from frozenhead.report.comparisons import pairs_beside_copies, trusted
 from frozenhead.report.figures import MOST_ANNOTATED, Figures
 from frozenhead.report.truncation import longer_share
+from frozenhead.report.words import FEW_ROWS, SPLIT_NAMES, interval_methods
 
 MOST_ROWS = 20  # classes that the tables on leakage and truncation show
 MOST_CONFUSIONS = 12  # pairs of classes listed beside a confusion table
 MOST_LISTED = 100  # copies, conflicts, label issues, the grid's heads and classes by score; report.json has all
-FEW = 30  # rows of a class below which its scores are called uncertain
 TEXT_WIDTH = 300  # characters of a text that are shown
-
-_SPLIT_NAMES = {"test": "test", "val": "validation"}
 
 Block = Mapping[str, Any]
 
@@ -35,11 +34,14 @@ def view(evidence: Mapping[str, Any], figures: Figures) -> dict[str, Any]:
         "baseline": baseline,
         "majority": next((entry for entry in heads if entry["head"] == "majority"), None),
         "split": split,
-        "split_name": _SPLIT_NAMES[split],
+        "split_name": SPLIT_NAMES[split],
         "copied": evidence["copies"]["splits"].get(split),
         "copied_how": _kinds(evidence["copies"]["splits"].get(split)),
-        "beside": _beside(evidence["comparisons"], heads, baseline),
-        "versus": _versus(evidence["comparisons"], chosen, baseline),
+        "repeated": evidence["copies"]["within"][split],
+        "verdicts": trusted(evidence),
+        "beside": _beside(evidence, baseline),
+        "versus": _versus(evidence, chosen, baseline),
+        "methods": interval_methods(chosen[split]),
         "copy_rows": _first(_copies_of(evidence["copies"], split), _copy_total),
         "cut": _cut(dataset["lengths"], chosen["feature"]),
         "cut_rows": {
@@ -54,13 +56,11 @@ def view(evidence: Mapping[str, Any], figures: Figures) -> dict[str, Any]:
         "folds": [entry for entry in heads if entry["folds"]],
         "shares": _shares(heads),
         "figures": figures,
-        "most_rows": MOST_ROWS,
-        "most_listed": MOST_LISTED,
-        "few": FEW,
-        "text_width": TEXT_WIDTH,
+        **_LIMITS,
     }
 
 
+_LIMITS = {"most_rows": MOST_ROWS, "most_listed": MOST_LISTED, "few": FEW_ROWS, "text_width": TEXT_WIDTH}
 _BLOCKS = (
     "dataset",
     "copies",
@@ -70,6 +70,7 @@ _BLOCKS = (
     "map",
     "vectors",
     "comparisons",
+    "comparisons_without_copies",
     "advice",
     "run",
 )
@@ -96,44 +97,55 @@ def _same(one: Block, other: Block) -> bool:
     return (one["feature"], one["head"]) == (other["feature"], other["head"])
 
 
-def _beside(comparisons: Block | None, heads: Sequence[Block], baseline: Block | None) -> list[dict[str, Any]]:
+def _beside(evidence: Block, baseline: Block | None) -> list[dict[str, Any]]:
     """The heads that the first screen names beside the selected one: the baseline and the runner-up, once each.
 
-    `verdict` says how the selected head does beside the other, whichever of them the pair names first.
+    `verdict` says how the selected head does beside the other, whichever of them the pair names first, on the rows to
+    go by; `with_copies` says it of all rows, where that is another verdict.
     """
-    if comparisons is None:
+    heads, found = evidence["heads"], trusted(evidence)
+    if found is None:
         return []
     rivals: list[tuple[str, Block]] = [] if baseline is None else [("TF-IDF baseline", baseline)]
     if not any(_same(heads[1], entry) for _, entry in rivals):
         rivals.append(("Runner-up on validation", heads[1]))
-    found = []
+    beside = []
     for name, entry in rivals:
-        pair = next((pair for pair in comparisons["pairs"] if _are(pair, heads[0], entry)), None)
-        if pair is None:
-            continue
-        other, own = ("a", "b") if _same(pair["a"], entry) else ("b", "a")
-        verdict = pair["verdict"]
-        if other == "a":
-            verdict = {"better": "worse", "worse": "better"}.get(verdict, verdict)
-        scores = {key: pair[key][other] for key in ("accuracy", "macro_f1")}
-        scores |= {f"own_{key}": pair[key][own] for key in ("accuracy", "macro_f1")}
-        found.append({"name": name, **pair[other], **scores, "verdict": verdict, "p_adjusted": pair["p_adjusted"]})
-    return found
+        said, of_all = (_against(one["pairs"], heads[0], entry) for one in (found, evidence["comparisons"]))
+        if said and of_all:
+            other = None if of_all["verdict"] == said["verdict"] else of_all
+            beside.append(
+                {"name": name, "feature": entry["feature"], "head": entry["head"], **said, "with_copies": other}
+            )
+    return beside
+
+
+def _against(pairs: Sequence[Block], own: Block, other: Block) -> dict[str, Any] | None:
+    """The pair of these two, told from the first one's side; None if they are not compared."""
+    pair = next((pair for pair in pairs if _are(pair, own, other)), None)
+    if pair is None:
+        return None
+    a, b = ("a", "b") if _same(pair["a"], own) else ("b", "a")
+    turned = {"better": "worse", "worse": "better"}
+    scores = {key: pair[key][b] for key in ("accuracy", "macro_f1")}
+    scores |= {f"own_{key}": pair[key][a] for key in ("accuracy", "macro_f1")}
+    verdict = pair["verdict"] if a == "a" else turned.get(pair["verdict"], pair["verdict"])
+    return {**scores, "verdict": verdict, "p_adjusted": pair["p_adjusted"]}
 
 
 def _are(pair: Block, one: Block, other: Block) -> bool:
     return (_same(pair["a"], one) and _same(pair["b"], other)) or (_same(pair["a"], other) and _same(pair["b"], one))
 
 
-def _versus(comparisons: Block | None, chosen: Block, baseline: Block | None) -> list[tuple[Block, list[Block]]]:
-    """All pairs, in a group for each head that the others are held against."""
-    if comparisons is None:
-        return []
-    groups = [(chosen, "best"), (baseline, "baseline")]
-    pairs = [
-        (entry, [pair for pair in comparisons["pairs"] if pair["against"] == against]) for entry, against in groups
+def _versus(
+    evidence: Block, chosen: Block, baseline: Block | None
+) -> list[tuple[Block, list[tuple[Block, Block | None]]]]:
+    """All pairs, each beside what it is without copies, in a group for each head that the others are held against."""
+    groups = [
+        (entry, [both for both in pairs_beside_copies(evidence) if both[0]["against"] == against])
+        for entry, against in ((chosen, "best"), (baseline, "baseline"))
     ]
-    return [(entry, group) for entry, group in pairs if entry is not None and group]
+    return [(entry, group) for entry, group in groups if entry is not None and group]
 
 
 def _copies_of(copies: Block, split: str) -> Mapping[str, Block]:
@@ -163,7 +175,7 @@ def _cut(lengths: Mapping[str, Block], feature: str) -> dict[str, Any] | None:
 
 def _rare(class_counts: Mapping[str, Mapping[str, int]], split: str) -> list[tuple[str, int]]:
     """Classes whose rows of the judged split are too few for a sure score, the rarest first."""
-    rows = [(name, counts[split]) for name, counts in class_counts.items() if counts[split] < FEW]
+    rows = [(name, counts[split]) for name, counts in class_counts.items() if counts[split] < FEW_ROWS]
     return sorted(rows, key=lambda row: row[1])
 
 

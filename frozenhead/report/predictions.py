@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from frozenhead.report.metrics import SUM_TOLERANCE
+from frozenhead.report.metrics import check_probabilities
 
 # A saved prediction is the class of the largest saved probability, up to the last bits of float64.
 ARGMAX_TOLERANCE = 1e-9
@@ -81,24 +81,13 @@ def aligned_predictions(
         if differs.any():
             raise ValueError(f"row {rows[int(differs.argmax())]} has another {name} in the corpus")
     probabilities: NDArray[np.float64] = table[columns].to_numpy(dtype=np.float64)  # (n, K)
-    _check_sums(probabilities, rows)
+    check_probabilities(probabilities, (len(rows), len(classes)), rows.tolist())
     threshold = head.info.get("threshold")
     if threshold is None:
         _check_most_probable(table["predicted"], probabilities, classes)
     else:
         _check_threshold(table["predicted"], probabilities, classes, threshold)
     return probabilities, table["predicted"].to_numpy(dtype=object)
-
-
-def _check_sums(probabilities: NDArray[np.float64], rows: "pd.Index[Any]") -> None:
-    """Raise, with the corpus's own number, for a row that does not hold probabilities."""
-    inside: NDArray[np.bool_] = np.all((probabilities >= 0) & (probabilities <= 1), axis=1)  # (n,)  False for NaN too
-    sums = probabilities.sum(axis=1)
-    wrong = ~inside | ~(np.abs(sums - 1) <= SUM_TOLERANCE)
-    if wrong.any():
-        first = int(wrong.argmax())
-        found = f"they add up to {sums[first]:.6g}" if inside[first] else "one is not"
-        raise ValueError(f"row {rows[first]} does not hold probabilities: numbers in 0..1 that add up to 1 ({found})")
 
 
 def _check_threshold(

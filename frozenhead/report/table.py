@@ -1,6 +1,6 @@
 """The report on a terminal: the comparison, and the classes behind it.
 
-Imports labels, truncation and page's number formats. Cells are `rich.text.Text`, so that no label is read as
+Imports comparisons, labels, truncation and words. Cells are `rich.text.Text`, so that no label is read as
 markup. Numbers are never cut: on a narrow terminal long names fold, and then the less important columns go.
 """
 
@@ -14,8 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from frozenhead.labels import shown
-from frozenhead.report.page import NOTHING, count, percent, score, seconds
+from frozenhead.report.comparisons import trusted
 from frozenhead.report.truncation import fate, in_windows, longer, longer_share
+from frozenhead.report.words import NOTHING, SPLIT_NAMES, count, excess, many, percent, score, seconds, span
 
 MOST_CLASSES = 8  # with more classes, only the selected head's worst are listed
 WORST = 10
@@ -23,10 +24,10 @@ MOST_FEATURES = 6  # named in a line on their length
 
 _GAP = 2
 _FOLD = 16  # a column of names is as wide as its longest name, but may be folded down to this
-_SPLIT_NAMES = {"test": "test", "val": "validation"}
 
+_Column = tuple[str, str | None, str, int]
 # title, split, score, and how early the column goes on a narrow terminal (0: never)
-_COLUMNS = (
+_COLUMNS: Sequence[_Column] = (
     ("val\nF1", "val", "macro_f1", 0),
     ("test\nacc.", "test", "accuracy", 4),
     ("test\nF1", "test", "macro_f1", 0),
@@ -34,6 +35,13 @@ _COLUMNS = (
     ("test\nloss", "test", "weighted_log_loss", 3),
     ("clean\nacc.", "test_without_leaks", "accuracy", 5),
     ("clean\nF1", "test_without_leaks", "macro_f1", 2),
+    ("fit\nsec.", None, "fit_seconds", 6),
+)
+_WITHOUT_TEST: Sequence[_Column] = (
+    ("val\nacc.", "val", "accuracy", 4),
+    ("val\nF1", "val", "macro_f1", 0),
+    ("95 % of\nval F1", "val", "intervals", 1),
+    ("val\nloss", "val", "weighted_log_loss", 3),
     ("fit\nsec.", None, "fit_seconds", 6),
 )
 
@@ -57,7 +65,9 @@ def terminal_table(evidence: Mapping[str, Any], *, width: int = 100, every_class
         The comparison of heads, notes, long texts per class and encoder, and scores per class.
     """
     dataset, heads = evidence["dataset"], evidence["heads"]
-    comparison = _comparison(heads, leaking=dataset["leakage"]["test_rows_in_train"] > 0, width=width)
+    leaking = dataset["leakage"]["test_rows_in_train"] > 0
+    columns = [column for column in _COLUMNS if leaking or column[1] != "test_without_leaks"]
+    comparison = _comparison(heads, columns if dataset["judged_split"] == "test" else _WITHOUT_TEST, width=width)
     rows: list[RenderableType] = [comparison, *_notes(evidence), Text()]
     rows += _short_texts(dataset["lengths"].values())
     for group in dataset["lengths"].values():
@@ -68,16 +78,12 @@ def terminal_table(evidence: Mapping[str, Any], *, width: int = 100, every_class
     return [*rows, *_worst_classes(heads[0], dataset["judged_split"])]
 
 
-def _comparison(heads: Sequence[Mapping[str, Any]], *, leaking: bool, width: int) -> Table:
+def _comparison(heads: Sequence[Mapping[str, Any]], columns: Sequence[_Column], *, width: int) -> Table:
     names = {
         "head": [shown(entry["head"], width=24) for entry in heads],
         "feature": [shown(entry["feature"], width=40) for entry in heads],
     }
-    numbers = {
-        (title, goes): [_number(entry, split, key) for entry in heads]
-        for title, split, key, goes in _COLUMNS
-        if leaking or split != "test_without_leaks"
-    }
+    numbers = {(title, goes): [_number(entry, split, key) for entry in heads] for title, split, key, goes in columns}
     room = width - sum(min(_width(*column), _FOLD) + _GAP for column in names.items())
     for column in sorted(numbers, key=lambda column: -column[1]):
         needed = sum(_width(title, cells) + _GAP for (title, _), cells in numbers.items()) - _GAP
@@ -99,8 +105,8 @@ def _number(entry: Mapping[str, Any], split: str | None, key: str) -> str:
 
 
 def interval(ends: Sequence[float] | None) -> str:
-    """`0.948-0.981`; a dash for None."""
-    return NOTHING if ends is None else f"{ends[0]:.3f}-{ends[1]:.3f}"
+    """`0.948–0.981`; a dash for None."""
+    return span(ends) or NOTHING
 
 
 def _notes(evidence: Mapping[str, Any]) -> Iterable[Text]:
@@ -109,27 +115,47 @@ def _notes(evidence: Mapping[str, Any]) -> Iterable[Text]:
         yield Text(f"Selected by macro F1 on the validation split: {_title(first)}.")
     else:
         yield Text("No validation split: no head is selected.")
-    yield from _compared(evidence["comparisons"], evidence["selected"])
+    yield from _compared(evidence)
     legend = "F1 is the macro F1, loss the log loss with balanced class weights"
     leaking = dataset["leakage"]["test_rows_in_train"]
     clean = "; clean: test rows whose text is not in the training split" if leaking else ""
     yield Text(f"{legend}{clean}.", style="dim")
     yield from _copies(evidence)
+    yield from repeat_notes(evidence["copies"]["within"][dataset["judged_split"]], dataset["judged_split"])
 
 
-def _compared(comparisons: Mapping[str, Any] | None, selected: Mapping[str, str]) -> Iterable[Text]:
+def _compared(evidence: Mapping[str, Any]) -> Iterable[Text]:
     """The selected head against the baseline in a sentence, and how many heads it cannot be told from."""
-    if comparisons is None:
+    comparisons, goes_by, selected = evidence["comparisons"], trusted(evidence), evidence["selected"]
+    if comparisons is None or goes_by is None:
         return
     own = [pair for pair in comparisons["pairs"] if selected in (pair["a"], pair["b"])]
     for pair in own:
         if pair["against"] == "baseline" or len(own) == 1:
             yield Text(pair["sentence"])
     if len(own) > 1:
-        equal = sum(pair["verdict"] == "no difference" for pair in own)
+        equal = sum(
+            pair["verdict"] == "no difference" for pair in goes_by["pairs"] if selected in (pair["a"], pair["b"])
+        )
+        rows = many(goes_by["rows"], "row", "rows")
+        rows += " without copies" if goes_by["rows"] < comparisons["rows"] else ""
         yield Text(
-            f"Of the {len(own)} other heads {equal} show no difference in accuracy to it that "
-            f"{count(comparisons['rows'])} rows could show (McNemar, Holm over {comparisons['tests']} comparisons)."
+            f"Of the {len(own)} other heads {equal} show no difference in accuracy to it that {rows} could show "
+            f"(McNemar, Holm over {comparisons['tests']} comparisons)."
+        )
+    if comparisons["note"]:
+        yield Text(f"No test split: scores on validation are too kind. {comparisons['note']}", style="yellow")
+
+
+def repeat_notes(within: Mapping[str, Any], split: str) -> Iterable[Text]:
+    """Rows of the judged split that repeat one another, where there are any."""
+    if within["repeats"]:
+        name = SPLIT_NAMES[split]
+        yield Text(
+            f"{many(within['repeats'], f'{name} row repeats', f'{name} rows repeat')} another {name} row; intervals "
+            "and tests treat them as independent, so they are too narrow, by "
+            f"{excess(within['widening'])} for accuracy.",
+            style="yellow",
         )
 
 
@@ -147,7 +173,7 @@ def _copies(evidence: Mapping[str, Any]) -> Iterable[Text]:
         near = f"{count(counts['near'])} more nearly (cosine of at least {copies['threshold']:g})"
     advice = f"; keep exact copies in one split with: {evidence['advice']['group']}" if counts["exact"] else "."
     yield Text(
-        f"{count(counts['exact'])} of {count(counts['rows'])} {_SPLIT_NAMES[split]} rows ({share}) stand word for word "
+        f"{count(counts['exact'])} of {count(counts['rows'])} {SPLIT_NAMES[split]} rows ({share}) stand word for word "
         f"in the training split, {count(counts['folded'])} more but for case and spaces, {near}{advice}",
         style="yellow",
     )
@@ -200,7 +226,7 @@ def _classes(heads: Sequence[Mapping[str, Any]], split: str) -> Table:
     for entry in heads:
         rows.append((_title(entry), None))
         rows += [(f"  {shown(name, width=40)}", row) for name, row in entry[split]["per_class"].items()]
-    return _class_table(f"class ({_SPLIT_NAMES[split]} rows)", rows)
+    return _class_table(f"class ({SPLIT_NAMES[split]} rows)", rows)
 
 
 def _worst_classes(entry: Mapping[str, Any], split: str) -> Iterable[RenderableType]:
@@ -208,7 +234,7 @@ def _worst_classes(entry: Mapping[str, Any], split: str) -> Iterable[RenderableT
     worst = sorted(per_class, key=lambda name: per_class[name]["f1"])[:WORST]
     yield Text(f"The lowest F1 of {_title(entry)}; --per-class and report.json have all {count(len(per_class))}.")
     yield _class_table(
-        f"class ({_SPLIT_NAMES[split]} rows)", [(shown(name, width=40), per_class[name]) for name in worst]
+        f"class ({SPLIT_NAMES[split]} rows)", [(shown(name, width=40), per_class[name]) for name in worst]
     )
 
 

@@ -1,6 +1,6 @@
 """The comparison of several runs on a terminal.
 
-Imports labels, table and page's number formats.
+Imports labels, table and words.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,12 +10,11 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from frozenhead.labels import shown
-from frozenhead.report.page import count, score
-from frozenhead.report.table import interval, new_table
+from frozenhead.report.table import interval, new_table, repeat_notes
+from frozenhead.report.words import SPLIT_NAMES, count, score
 
 MOST_PAIRS = 20
 _NAME = 40
-_SPLIT_NAMES = {"test": "test", "val": "validation"}
 
 
 def runs_table(evidence: Mapping[str, Any], *, width: int = 100) -> list[RenderableType]:
@@ -51,7 +50,7 @@ def runs_table(evidence: Mapping[str, Any], *, width: int = 100) -> list[Rendera
 
 def _notes(evidence: Mapping[str, Any]) -> Iterable[Text]:
     dataset, chosen, selection = evidence["dataset"], evidence["selected"], evidence["selection"]
-    rows = f"the same {count(dataset['rows'])} {_SPLIT_NAMES[dataset['judged_split']]} rows"
+    rows = f"the same {count(dataset['rows'])} {SPLIT_NAMES[dataset['judged_split']]} rows"
     name = f"{shown(chosen['head'])} on {shown(chosen['feature'])} of {shown(chosen['run'])}"
     if selection["by"] == "validation":
         yield Text(f"On {rows}. Selected by macro F1 on the validation rows, which are the same too: {name}.")
@@ -65,6 +64,7 @@ def _notes(evidence: Mapping[str, Any]) -> Iterable[Text]:
                 f"{shown(run['run'])}.",
                 style="yellow",
             )
+    yield from repeat_notes(dataset["within"], dataset["judged_split"])
     pairs = evidence["comparisons"]["pairs"] if evidence["comparisons"] else []
     for pair in pairs[:MOST_PAIRS]:
         yield Text(pair["sentence"])

@@ -1,6 +1,7 @@
 """`report`: from the files of a run to its evidence."""
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -389,3 +390,14 @@ def test_a_head_in_the_place_of_another_is_refused(
     shutil.copytree(folder_of(trained, *source), target)
     with pytest.raises(RunDamaged, match=what):
         command(trained)
+
+
+def test_a_report_keeps_the_command_line_that_makes_it(trained: Path, tmp_path: Path) -> None:
+    odd = tmp_path / "a run; it's odd"
+    options = ReportOptions(run=odd, near=0.9, errors=tmp_path / "e.csv", cache_dir=tmp_path / "the cache")
+    assert shlex.split(options.command) == [
+        "frozenhead", "report", str(odd), "--near", "0.9", "--errors", str(tmp_path / "e.csv"),
+        "--cache-dir", str(tmp_path / "the cache"),
+    ]  # fmt: skip
+    assert ReportOptions(run=Path("run")).command == "frozenhead report run"
+    assert report(trained)["run"]["report_command"] == shlex.join(["frozenhead", "report", str(trained)])

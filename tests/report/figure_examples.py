@@ -27,6 +27,7 @@ def make_evidence(
         for c, name in enumerate(classes)
     }
     feature = make_feature(random_corpus(classes, rows=2 * K), classes)
+    comparisons = {"rows": rows, "pairs": [_pair(entry, entries[0]) for entry in entries[1:]]} if heads > 1 else None
     return {
         "format": 2,
         "dataset": {
@@ -39,7 +40,8 @@ def make_evidence(
         "selected": _name(entries[0]),
         "baseline": _name(entries[-1]) if heads > 1 else None,
         "heads": entries,
-        "comparisons": {"pairs": [_pair(entry, entries[0]) for entry in entries[1:]]} if heads > 1 else None,
+        "comparisons": comparisons,
+        "comparisons_without_copies": comparisons,
         "map": make_map(rng, K, points),
     }
 

@@ -47,6 +47,7 @@ def make_evidence(
         "baseline": baseline,
         "heads": entries,
         "comparisons": _comparisons(rng, names, baseline, judged),
+        "comparisons_without_copies": _comparisons(rng, names, baseline, judged - 9),
         "copies": make_copies(classes, judged, texts, feature=name),
         "conflicts": make_conflicts(classes, texts),
         "mistakes": make_mistakes(rng, classes, texts, mistakes, name=names[0], heads=len(heads)),
@@ -62,6 +63,7 @@ def make_evidence(
             "versions": {"python": "3.11.9", "frozenhead": "0.1.0"},
             "columns": {"text": texts[0], "label": classes[0]},
             "options": {"precision": "fp32", "max_length": 25},
+            "report_command": "frozenhead report run",
         },
         "vectors": {"feature": name, "reason": None},
     }
@@ -141,7 +143,7 @@ def _comparisons(rng: np.random.Generator, names: Sequence[Json], baseline: Json
     if baseline is not None:
         pairs += [pair(other, baseline, "baseline") for other in names if other not in (baseline, names[0])]
     settings = {"split": "test", "rows": rows, "level": 0.95, "draws": 2000, "seed": 2018, "correction": "holm"}
-    return {**settings, "tests": len(pairs), "pairs": pairs}
+    return {**settings, "tests": len(pairs), "p_values_valid": True, "note": None, "pairs": pairs}
 
 
 def hostile_page_evidence() -> Json:

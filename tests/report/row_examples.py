@@ -34,6 +34,7 @@ def make_copies(classes: Sequence[str], judged: int, texts: Sequence[str], *, fe
         "feature": feature,
         "centred": False,
         "splits": splits,
+        "within": {"val": {"repeats": 0, "widening": 1.0}, "test": {"repeats": 5, "widening": 1.048}},
         "total": len(rows),
         "shown": len(rows),
         "rows": rows,

@@ -10,6 +10,7 @@ import pytest
 from frozenhead.errors import DataError, HeadNotFound
 from frozenhead.report import HeadEvidence, gather
 from frozenhead.report.across import RunEvidence, gather_runs, match_rows
+from frozenhead.report.markdown import runs_to_markdown
 from tests.report.examples import RUN, make_corpus, make_head, random_corpus
 
 AB = ["a", "b"]
@@ -145,3 +146,36 @@ def test_without_a_test_split_the_validation_rows_judge(corpus: pd.DataFrame) ->
     assert found["dataset"]["judged_split"] == "val"
     assert found["heads"][0]["val"]["intervals"] is not None
     assert found["heads"][0]["test"] is None
+
+
+def test_a_row_that_any_run_trained_on_is_left_out_of_the_verdicts_without_copies(corpus: pd.DataFrame) -> None:
+    corpus = corpus.drop_duplicates("text")
+    one = make_run("one", corpus)
+    test = corpus[corpus["split"] == "test"]
+    more = test.iloc[:5].assign(split="train", row=range(900, 905))  # which only the second run has
+    more.loc[more.index[0], "text"] = f" {test['text'].iloc[0].upper()}"
+    more.loc[more.index[0], "key"] = b"folded"
+    two = replace(make_run("two", pd.concat([corpus, more], ignore_index=True)), heads=one.heads)
+    found = gather_runs([one, shuffled(two, "two")], draws=50)
+    whole, without = found["comparisons"], found["comparisons_without_copies"]
+    assert (whole["rows"], without["rows"]) == (len(test), len(test) - 5)
+    assert "5 of these rows copy a training text; without them:" in whole["pairs"][0]["sentence"]
+    assert f"On the same {len(test) - 5} rows without copies of a training text of any run" in runs_to_markdown(found)
+    turned = gather_runs([shuffled(two, "two"), one], draws=50)
+    assert turned["comparisons_without_copies"]["rows"] == len(test) - 5
+    alone = gather_runs([one, replace(one, name="two")], draws=50)
+    assert alone["comparisons_without_copies"] == alone["comparisons"]
+    fresh = ~test["row"].isin(test["row"].iloc[:5])
+    right = [
+        (table["label"] == table["predicted"]).to_numpy()
+        for table in (head.predictions.set_index("row").loc[test.loc[fresh, "row"]] for head in one.heads)
+    ]
+    scores = {h.head: r.mean() for h, r in zip(one.heads, right, strict=True)}
+    for pair in without["pairs"]:
+        assert pair["accuracy"]["a"] == pytest.approx(scores[pair["a"]["head"]])
+
+
+def test_shared_rows_that_repeat_one_another_are_counted(corpus: pd.DataFrame) -> None:
+    found = gather_runs([make_run("one", corpus), make_run("two", corpus)], draws=50)
+    test = corpus.loc[corpus["split"] == "test", "text"]
+    assert found["dataset"]["within"]["repeats"] == len(test) - test.nunique()

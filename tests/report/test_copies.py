@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from frozenhead.report.copies import MOST, Copies, find_copies
+from frozenhead.report.copies import MOST, Copies, find_copies, repeats
 from tests.report.examples import HOSTILE, make_corpus, random_corpus
 
 # text, label, split, and the direction of its vector in degrees
@@ -171,3 +171,23 @@ def test_the_spam_collection_has_the_copies_that_are_known(shared_data: Path) ->
     exact = pd.Series(texts[cut:]).isin(set(texts[:cut])).sum()
     assert counts["exact"] == exact > 100
     assert counts["exact"] + counts["folded"] == plain[cut:].isin(set(plain[:cut])).sum() > exact
+
+
+def test_rows_that_repeat_one_another_are_counted_in_their_split() -> None:
+    texts = ["one", "two", "a b", "A  b", "a B", "c", "two", "c", "c"]
+    splits = ["train", "train", "test", "test", "test", "test", "test", "val", "val"]
+    within = found(make_corpus(texts, list("xyxyxyxyx"), splits)).block["within"]
+    assert (within["val"]["repeats"], within["test"]["repeats"]) == (1, 2)
+    assert within["test"]["widening"] == pytest.approx((11 / 5) ** 0.5)  # texts of 3, 1 and 1 rows: (9 + 1 + 1) / 5
+    assert within["val"]["widening"] == pytest.approx(2**0.5)
+    nothing = found(make_corpus(["x"], ["a"], ["train"])).block["within"]
+    assert nothing == {name: {"repeats": 0, "widening": 1.0} for name in ("val", "test")}
+
+
+def test_intervals_should_widen_as_means_of_rows_that_are_right_together_spread() -> None:
+    sizes = np.array([1] * 40 + [2] * 10 + [7, 13])
+    rows = [str(i) for i, size in enumerate(sizes) for _ in range(size)]
+    right = np.random.default_rng(0).random((40_000, len(sizes))) < 0.8
+    spread = (right @ sizes / sizes.sum()).std()
+    independent = (0.8 * 0.2 / sizes.sum()) ** 0.5
+    assert repeats(rows)["widening"] == pytest.approx(spread / independent, rel=0.02)  # 40,000 draws: 0.35 % deviation

@@ -10,11 +10,14 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score
+from statsmodels.stats.contingency_tables import mcnemar
 
 from frozenhead.errors import CacheDamaged, DataError, HeadNotFound, RunDamaged, UsageError
-from frozenhead.report import HeadEvidence, gather, score_block
+from frozenhead.report import HeadEvidence, draw, gather, render, score_block, terminal_table, to_markdown
 from frozenhead.report.metrics import confusion_matrix
+from frozenhead.report.words import percent
 from tests.report.examples import RUN, make_corpus, make_feature, make_head, random_corpus
+from tests.report.reading import section
 
 AB = ["a", "b"]
 
@@ -450,3 +453,90 @@ def test_a_thousand_classes_are_judged() -> None:
     evidence = gather(corpus=corpus, features={}, heads=[make_head(corpus, classes, skill=9.0)], run=RUN, draws=50)
     assert len(evidence["heads"][0]["test"]["per_class"]) == 1000
     assert len(evidence["heads"][0]["curves"]["roc"]) == 8
+
+
+def parrots() -> tuple[pd.DataFrame, list[HeadEvidence]]:
+    """A corpus half of whose test rows are copies, a head that knows these by heart and else errs like the baseline."""
+    train = [f"text {i}" for i in range(200)]
+    texts = [*train, *(f"val {i}" for i in range(40)), *train[:100], *(f"new {i}" for i in range(100))]
+    corpus = make_corpus(texts, AB * 220, ["train"] * 200 + ["val"] * 40 + ["test"] * 200)
+    rng = np.random.default_rng(3)
+    judged = corpus[corpus["split"] != "train"]
+    copied, is_a = judged["text"].isin(train).to_numpy(), (judged["label"] == "a").to_numpy()
+    on_val = (judged["split"] == "val").to_numpy()
+    heads = []
+    for name, feature in (("parrot", "minilm.pooler"), ("tfidf", "text")):
+        wrong = (rng.random(len(judged)) < 0.3) & ~(on_val if name == "parrot" else False)  # the parrot is selected
+        wrong &= ~copied if name == "parrot" else True
+        of_a = np.where(is_a != wrong, 0.9, 0.1)
+        probabilities = np.stack([of_a, 1 - of_a], axis=1)
+        heads.append(make_head(corpus, AB, head=name, feature=feature, probabilities=probabilities))
+    return corpus, heads
+
+
+def test_a_head_that_knows_copies_by_heart_is_not_called_better_without_them() -> None:
+    corpus, heads = parrots()
+    evidence = gather(corpus=corpus, features={}, heads=heads, run=RUN, draws=200)
+    assert evidence["selected"]["head"] == "parrot"
+    [whole], [without] = (evidence[name]["pairs"] for name in ("comparisons", "comparisons_without_copies"))
+    assert (whole["verdict"], without["verdict"]) == ("better", "no difference")
+    assert (evidence["comparisons"]["rows"], evidence["comparisons_without_copies"]["rows"]) == (200, 100)
+    fresh = corpus.loc[corpus["text"].str.startswith("new"), "row"]
+    right = [
+        (table["label"] == table["predicted"]).to_numpy()
+        for table in (head.predictions.set_index("row").loc[fresh] for head in heads)
+    ]
+    expected = mcnemar([[int(((right[0] == x) & (right[1] == y)).sum()) for y in (True, False)] for x in (True, False)])
+    assert without["p_value"] == without["p_adjusted"] == pytest.approx(expected.pvalue, rel=1e-9)
+    blocks = [entry["test_without_copies"] for entry in evidence["heads"]]
+    assert without["accuracy"]["difference"] == blocks[0]["accuracy"] - blocks[1]["accuracy"]
+    assert "100 of these rows copy a training text; without them: no difference in accuracy" in whole["sentence"]
+    first_screen = section(render(evidence, draw(evidence)), "answer")
+    assert "No difference in accuracy that 100 rows without copies could show" in first_screen
+    assert "With the copies counted it would be called more accurate (p < 0.0001)." in " ".join(first_screen.split())
+    terminal = " ".join(str(part) for part in terminal_table(evidence))
+    assert whole["sentence"] in terminal
+
+
+def test_without_copies_the_comparisons_are_the_same() -> None:
+    corpus = random_corpus(AB, rows=120)
+    evidence = judge(corpus, make_head(corpus, AB), make_head(corpus, AB, head="tfidf", feature="text", seed=1))
+    assert evidence["comparisons_without_copies"] == evidence["comparisons"]
+
+
+def test_where_every_test_row_is_a_copy_no_comparison_is_left_without_them() -> None:
+    corpus = make_corpus(["x", "y", "x", "y"], AB * 2, ["train", "train", "test", "test"])
+    evidence = judge(corpus, make_head(corpus, AB), make_head(corpus, AB, head="tfidf", feature="text", seed=1))
+    assert evidence["comparisons_without_copies"] is None
+    assert "without them: no row is left." in evidence["comparisons"]["pairs"][0]["sentence"]
+    page = render(evidence, draw(evidence))
+    assert "Every one of these rows copies a training text" in section(page, "pairs")
+
+
+def test_without_a_test_split_every_form_of_the_report_says_that_no_p_value_is_valid(corpus: pd.DataFrame) -> None:
+    corpus = corpus[corpus["split"] != "test"]
+    evidence = judge(corpus, make_head(corpus, AB), make_head(corpus, AB, head="tfidf", feature="text", seed=1))
+    assert not evidence["comparisons"]["p_values_valid"]
+    page = render(evidence, draw(evidence))
+    assert "no p-value on them is valid" in section(page, "answer")
+    note = evidence["comparisons"]["note"]
+    assert note in section(page, "pairs")
+    assert note in " ".join(map(str, terminal_table(evidence)))
+    assert note in to_markdown(evidence)
+
+
+def test_rows_that_repeat_one_another_are_told_in_every_form_of_the_report(corpus: pd.DataFrame) -> None:
+    evidence = judge(corpus, make_head(corpus, AB))  # "one" stands in the test split twice
+    within = evidence["copies"]["within"]["test"]
+    assert within == {"repeats": 1, "widening": pytest.approx((7 / 5) ** 0.5)}
+    page = render(evidence, draw(evidence))
+    assert "1 test row repeats another one, yet all count as independent" in section(page, "answer")
+    assert "1 row repeats another one, but for case and spaces." in section(page, "copies")
+    by = f"so they are too narrow, by up to {percent(within['widening'] - 1)} for accuracy."
+    terminal = " ".join(map(str, terminal_table(evidence)))
+    assert f"1 test row repeats another test row; intervals and tests treat them as independent, {by}" in terminal
+    assert by in to_markdown(evidence)
+    distinct = corpus[corpus["row"] != 106]
+    evidence = judge(distinct, make_head(distinct, AB))
+    for form in (render(evidence, draw(evidence)), " ".join(map(str, terminal_table(evidence))), to_markdown(evidence)):
+        assert "independent" not in form

@@ -256,7 +256,12 @@ def test_a_split_of_three_rows_of_one_class_has_no_lines_and_every_other_figure(
 
 
 def test_what_is_not_in_the_evidence_is_not_drawn() -> None:
-    evidence = make_evidence(["ham", "spam"]) | {"map": None, "comparisons": None, "baseline": None}
+    evidence = make_evidence(["ham", "spam"]) | {
+        "map": None,
+        "comparisons": None,
+        "comparisons_without_copies": None,
+        "baseline": None,
+    }
     for entry in evidence["heads"]:
         entry["curve"], entry["history"], entry["test_without_copies"] = None, [], None
         entry["test"]["intervals"] = None

@@ -7,7 +7,8 @@ from markdown_it import MarkdownIt
 
 from frozenhead.labels import shown
 from frozenhead.report.across import RunEvidence, gather_runs
-from frozenhead.report.markdown import probability, runs_to_markdown, sentence, to_markdown
+from frozenhead.report.markdown import runs_to_markdown, sentence, to_markdown
+from frozenhead.report.words import p_value, signed, signed_span
 from tests.report.examples import HOSTILE, RUN, make_head, random_corpus
 from tests.report.test_schema import make_evidence
 
@@ -37,19 +38,26 @@ def test_the_scores_stand_with_their_intervals(evidence: dict[str, Any]) -> None
     block = chosen["test"]
     row = next(row for row in scores if row[0] == "macro F1")
     low, high = block["intervals"]["macro_f1"]
-    clean = chosen["test_without_copies"]["macro_f1"]
-    assert row == ["macro F1", f"{block['macro_f1']:.4f}", f"{low:.4f} to {high:.4f}", f"{clean:.4f}"]
+    clean = chosen["test_without_copies"]
+    without = [f"{clean['macro_f1']:.4f}", "{:.4f} to {:.4f}".format(*clean["intervals"]["macro_f1"])]
+    assert row == ["macro F1", f"{block['macro_f1']:.4f}", f"{low:.4f} to {high:.4f}", *without]
     assert [row[:2] for row in heads[1:]] == [[entry["head"], entry["feature"]] for entry in evidence["heads"]]
+    assert heads[1][-2:] == without
     assert len(pairs) - 1 == len(evidence["comparisons"]["pairs"])
-    for row, pair in zip(pairs[1:], evidence["comparisons"]["pairs"], strict=True):
-        assert row[2] == f"{pair['macro_f1']['difference']:+.4f}"
-        assert row[-1] == pair["verdict"]
+    both = zip(evidence["comparisons"]["pairs"], evidence["comparisons_without_copies"]["pairs"], strict=True)
+    for row, (pair, fresh) in zip(pairs[1:], both, strict=True):
+        assert row[2:4] == [
+            signed(fresh["macro_f1"]["difference"]), signed_span(fresh["macro_f1"]["interval"], digits=4),
+        ]  # fmt: skip
+        assert row[4:] == [p_value(fresh["p_adjusted"]), fresh["verdict"], p_value(pair["p_adjusted"]), pair["verdict"]]
+    assert f"On the same {evidence['comparisons_without_copies']['rows']} rows without copies" in text
 
 
 def test_of_many_pairs_some_of_either_kind_are_shown_and_the_rest_is_counted(evidence: dict[str, Any]) -> None:
     pair = evidence["comparisons"]["pairs"][0]
     many = [{**pair, "against": "best"}] * 50 + [{**pair, "against": "baseline", "verdict": "worse"}] * 30
-    text = to_markdown({**evidence, "comparisons": {**evidence["comparisons"], "pairs": many}})
+    comparisons = {**evidence["comparisons"], "pairs": many}
+    text = to_markdown({**evidence, "comparisons": comparisons, "comparisons_without_copies": comparisons})
     _, _, pairs, *_ = tables(text)
     assert [row[-1] for row in pairs[1:]] == [pair["verdict"]] * 20 + ["worse"] * 20
     assert "40 more pairs are in report.json." in text
@@ -109,6 +117,20 @@ def test_several_runs_in_markdown() -> None:
     assert "The best on validation" in text
 
 
+def test_a_negative_number_has_a_minus_sign_and_no_hyphen(evidence: dict[str, Any]) -> None:
+    pairs = tables(to_markdown(evidence))[2]
+    assert any("−" in cell for row in pairs[1:] for cell in row)
+    assert not any(cell.startswith("-") or " -" in cell for row in pairs[1:] for cell in row)
+
+
+def test_how_intervals_are_made_is_told_as_the_evidence_has_it(evidence: dict[str, Any]) -> None:
+    text = to_markdown(evidence)
+    methods = evidence["heads"][0]["test"]["intervals"]["methods"]
+    (line,) = [line for line in text.splitlines() if line.startswith(f"- {methods['ece']}: ")]
+    assert "ECE" in line
+    assert all(f"- {how}: the intervals of" in text for how in methods.values())
+
+
 def test_words_and_numbers_are_kept_short() -> None:
-    assert (probability(0.25), probability(1e-7)) == ("0.2500", "< 0.0001")
+    assert (p_value(0.25), p_value(1e-7)) == ("0.2500", "< 0.0001")
     assert (sentence("gone"), sentence("gone.")) == ("gone.", "gone.")

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics.pairwise import cosine_similarity
 
-from frozenhead.report.mistakes import error_rows, mistake_rows
+from frozenhead.report.mistakes import Judgement, error_rows, mistake_rows
 from frozenhead.report.texts import room
 from tests.report.examples import HOSTILE, make_corpus, random_corpus
 
@@ -16,7 +16,7 @@ CLASSES = ["a", "b", "c"]
 
 
 def judgement(corpus: pd.DataFrame, classes: list[str], seed: int = 0) -> dict[str, Any]:
-    """Arguments of both functions: random probabilities for the test rows."""
+    """The arguments of a `Judgement` but for the corpus: random probabilities for the test rows."""
     rng = np.random.default_rng(seed)
     judged = np.flatnonzero(corpus["split"] == "test")
     probabilities = rng.dirichlet(np.ones(len(classes)), len(judged))
@@ -34,13 +34,13 @@ def listed(
     corpus: pd.DataFrame, given: dict[str, Any], vectors: NDArray[Any] | None = None, **changed: Any
 ) -> dict[str, Any]:
     options = {"heads": 4, "kinds": np.full(len(corpus), None, object), "feature": "f", "head": "h", "split": "test"}
-    return mistake_rows(corpus, vectors=vectors, **{**given, **options, **changed})
+    return mistake_rows(Judgement(corpus=corpus, **given), vectors=vectors, **{**options, **changed})
 
 
 def test_every_error_and_no_other_row_is_listed_the_most_confident_first() -> None:
     corpus = random_corpus(CLASSES, rows=240)
     given = judgement(corpus, CLASSES)
-    table = error_rows(corpus, **given)
+    table = error_rows(Judgement(corpus=corpus, **given))
     expected = {}
     for i, position in enumerate(given["judged"]):
         t, p = given["true"][i], given["predicted"][i]
@@ -61,7 +61,7 @@ def test_equal_confidence_is_broken_by_the_row_number() -> None:
     corpus = random_corpus(CLASSES, rows=60).iloc[::-1]
     given = judgement(corpus, CLASSES)
     given["probabilities"] = np.full_like(given["probabilities"], 1 / 3)
-    assert error_rows(corpus, **given)["row"].is_monotonic_increasing
+    assert error_rows(Judgement(corpus=corpus, **given))["row"].is_monotonic_increasing
 
 
 def test_a_prediction_below_the_largest_probability_has_its_own_probability() -> None:
@@ -80,7 +80,7 @@ def test_the_list_holds_the_same_errors_as_positions_with_their_copies_and_heads
     given = judgement(corpus, CLASSES)
     kinds = np.full(240, None, object)
     kinds[given["judged"][:20]] = "near"
-    block, table = listed(corpus, given, kinds=kinds), error_rows(corpus, **given)
+    block, table = listed(corpus, given, kinds=kinds), error_rows(Judgement(corpus=corpus, **given))
     assert {key: block[key] for key in ("feature", "head", "split", "total", "shown", "heads", "texts")} == {
         "feature": "f", "head": "h", "split": "test", "total": len(table), "shown": len(table), "heads": 4, "texts": {},
     }  # fmt: skip

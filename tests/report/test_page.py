@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from frozenhead.report.page import p_value, percent, render, seconds, signed_span, span
+from frozenhead.report.figures import draw
+from frozenhead.report.page import render
 from frozenhead.report.page_view import MOST_LISTED, MOST_ROWS
+from frozenhead.report.words import p_value, percent, seconds, signed, signed_span, span
 from tests.report.drawing_examples import make_figures
 from tests.report.page_examples import make_evidence
 from tests.report.reading import Reader, page_of, section
@@ -36,12 +38,13 @@ def test_the_first_screen_says_which_head_how_sure_and_what_is_wrong(evidence: d
         )
         low, high = block["intervals"]["macro_f1"]
         assert f"{block['macro_f1']:.4f} 95 % interval {low:.3f} to {high:.3f}" in text
-    pairs = {pair["a"]["head"]: pair for pair in evidence["comparisons"]["pairs"] if pair["against"] == "best"}
+    found = evidence["comparisons_without_copies"]
+    pairs = {pair["a"]["head"]: pair for pair in found["pairs"] if pair["against"] == "best"}
     for name, head in (("TF-IDF baseline", "tfidf on text"), ("Runner-up on validation", "dense on minilm.pooler")):
         accuracy, f1 = (pairs[head.split()[0]][key] for key in ("accuracy", "macro_f1"))
         said = (
             f"{name}, {head} : {percent(accuracy['a'])} right against {percent(accuracy['b'])}, macro F1 {f1['a']:.4f} "
-            f"against {f1['b']:.4f}. No difference in accuracy that 100 rows could show (p = 0.810)."
+            f"against {f1['b']:.4f}. No difference in accuracy that 91 rows without copies could show (p = 0.8100)."
         )
         assert " ".join(said.split()) in text
     for finding in (
@@ -49,6 +52,7 @@ def test_the_first_screen_says_which_head_how_sure_and_what_is_wrong(evidence: d
         "3 texts bear more than one label (6 rows)",
         "33.3 % of the texts are cut at 25 tokens; of the class ham it is 50.0 %",
         "3 labels look wrong",
+        "5 test rows repeat another one, yet all count as independent: intervals and tests are too narrow, by",
     ):
         assert finding in text
 
@@ -72,7 +76,7 @@ def test_the_first_screen_tells_the_winner_whichever_head_a_pair_names_first(
     first: str, verdict: str, said: str
 ) -> None:
     evidence = make_evidence(heads=("logreg", "tfidf"))
-    (pair,) = evidence["comparisons"]["pairs"]
+    (pair,) = evidence["comparisons_without_copies"]["pairs"]
     pair.update(verdict=verdict, p_adjusted=0.0004)
     pair["accuracy"] = {**pair["accuracy"], "a": 0.81, "b": 0.72}
     rival, own = "81.0 %", "72.0 %"
@@ -81,7 +85,33 @@ def test_the_first_screen_tells_the_winner_whichever_head_a_pair_names_first(
         rival, own = own, rival
     text = section(page_of(evidence), "answer")
     assert f"tfidf on text : {rival} right against {own}" in text
-    assert f"{said} , by more than chance explains (p < 0.001)" in text
+    assert f"{said} on 91 rows without copies, by more than chance explains (p = 0.0004)" in text
+    assert "With the copies counted it would be no difference (p = 0.8100)" in text
+
+
+@pytest.mark.parametrize(("verdict", "said"), [("better", "called less accurate"), ("worse", "called more accurate")])
+def test_the_first_screen_says_what_copies_would_change(verdict: str, said: str) -> None:
+    evidence = make_evidence(heads=("logreg", "tfidf"))
+    evidence["comparisons"]["pairs"][0].update(verdict=verdict, p_adjusted=0.00002)
+    text = section(page_of(evidence), "answer")
+    assert "No difference in accuracy that 91 rows without copies could show (p = 0.8100). With the copies" in text
+    assert f"With the copies counted it would be {said} (p < 0.0001)." in text
+    evidence["comparisons_without_copies"]["pairs"][0].update(verdict=verdict, p_adjusted=0.0002)
+    assert "With the copies counted" not in section(page_of(evidence), "answer")
+
+
+def test_on_rows_that_the_head_was_chosen_on_no_verdict_is_called_more_than_chance() -> None:
+    evidence = make_evidence(heads=("logreg", "tfidf"))
+    for name in ("comparisons", "comparisons_without_copies"):
+        evidence[name].update(p_values_valid=False, note="No p-value here is valid.")
+        evidence[name]["pairs"][0].update(verdict="worse", p_adjusted=0.0004)
+    page = page_of(evidence)
+    text = section(page, "answer")
+    assert (
+        "more accurate on 91 rows without copies, on which the heads were chosen (p = 0.0004, not valid there)." in text
+    )
+    assert "by more than chance explains" not in text
+    assert "No p-value here is valid." in section(page, "pairs")
 
 
 def test_good_data_is_called_good() -> None:
@@ -113,15 +143,46 @@ def test_the_table_holds_every_head_with_the_selected_one_first(evidence: dict[s
 def test_every_pair_stands_there_with_its_sentence(evidence: dict[str, Any], page: str) -> None:
     text = section(page, "pairs")
     assert len(evidence["comparisons"]["pairs"]) == 5
-    for pair in evidence["comparisons"]["pairs"]:
+    for pair, clean in zip(
+        evidence["comparisons"]["pairs"], evidence["comparisons_without_copies"]["pairs"], strict=True
+    ):
         assert pair["sentence"] in text
-        assert signed_span(pair["accuracy"]["interval"]) in text
-        assert f"{p_value(pair['p_value'])} {p_value(pair['p_adjusted'])}" in text
+        difference = f"{signed(clean['accuracy']['difference'])} {signed_span(clean['accuracy']['interval'])}"
+        p_values = f"{p_value(clean['p_value'])} {p_value(clean['p_adjusted'])} {clean['verdict']}"
+        assert difference in text
+        assert f"{p_values} {pair['verdict']} {p_value(pair['p_adjusted'])}" in text
+
+
+def test_without_copies_in_the_test_split_a_pair_has_one_verdict() -> None:
+    evidence = make_evidence()
+    evidence["comparisons_without_copies"] = evidence["comparisons"]
+    text = section(page_of(evidence), "pairs")
+    assert "without copies" not in text
+    assert signed_span(evidence["comparisons"]["pairs"][0]["accuracy"]["interval"]) in text
+
+
+def test_the_run_is_told_with_the_commands_that_are_known_and_how_intervals_are_made() -> None:
+    evidence = make_evidence()
+    evidence["heads"][0]["test"]["intervals"]["methods"] = {"ece": "by a new way", "accuracy": "old", "mcc": "old"}
+    text = section(page_of(evidence), "run")
+    assert f"{evidence['run']['command']} {evidence['run']['report_command']}" in text
+    assert "by a new way: ECE" in text
+    assert "old: accuracy, MCC" in text
+    evidence["run"] = {}
+    assert "frozenhead report" not in section(page_of(evidence), "run")
+
+
+def test_a_negative_number_has_a_minus_sign_and_no_hyphen(evidence: dict[str, Any], page: str) -> None:
+    assert "−0.0" in section(page, "pairs")
+    figure = draw(evidence).differences or ""
+    assert "−0.0" in figure
+    words = [section(page, "pairs"), section(page, "answer"), " ".join(re.findall(r">([^<]*)<", figure))]
+    assert [re.findall(r"(?<![\w.])-\d", text) for text in words] == [[], [], []]
 
 
 def test_a_page_of_one_head_has_no_differences() -> None:
     evidence = make_evidence()
-    evidence["comparisons"] = None
+    evidence.update(comparisons=None, comparisons_without_copies=None)
     page = page_of(evidence)
     assert 'id="pairs"' not in page
     assert 'href="#pairs"' not in page
@@ -162,7 +223,7 @@ def test_a_page_of_the_barest_evidence_is_still_a_page() -> None:
     evidence["dataset"].update(lengths={}, sources=[], split_rule=None, truncation={})
     evidence["copies"].update(feature=None, threshold=None)
     evidence["vectors"] = {"feature": None, "reason": None}
-    evidence.update(comparisons=None, map=None, baseline=None, run={})
+    evidence.update(comparisons=None, comparisons_without_copies=None, map=None, baseline=None, run={})
     figures = make_figures(evidence)
     nothing: dict[str, Any] = dict.fromkeys(("forest", "differences", "roc", "precision_recall", "efficiency", "map"))
     figures = replace(figures, balance="", lengths={}, confusion=[""], curves=[None], reliability=[None], **nothing)
@@ -181,6 +242,7 @@ def test_without_a_test_split_the_page_says_that_it_is_too_kind() -> None:
     text = Reader(page_of(evidence)).text
     assert "There is no test split" in text
     assert "100 validation rows" in text
+    assert "the test split had no say" not in text
 
 
 def test_the_most_frequent_mistakes_stand_beside_a_picture_without_labels() -> None:

@@ -50,7 +50,7 @@ def test_of_all_columns_80_characters_hold_those_that_matter_most(evidence: dict
         "val": f"{dense['val']['macro_f1']:.4f}",
         "accuracy": f"{dense['test']['accuracy']:.4f}",
         "test": f"{dense['test']['macro_f1']:.4f}",
-        "interval": f"{low:.3f}-{high:.3f}",
+        "interval": f"{low:.3f}–{high:.3f}",
         "loss": f"{dense['test']['weighted_log_loss']:.4f}",
         "clean accuracy": f"{dense['test_without_leaks']['accuracy']:.4f}",
         "clean": f"{dense['test_without_leaks']['macro_f1']:.4f}",
@@ -170,10 +170,12 @@ def test_the_selected_head_is_compared_in_words(evidence: dict[str, Any]) -> Non
     selected, comparisons = evidence["selected"], evidence["comparisons"]
     own = [pair for pair in comparisons["pairs"] if selected in (pair["a"], pair["b"])]
     (with_baseline,) = [pair for pair in own if evidence["baseline"] in (pair["a"], pair["b"])]
-    equal = sum(pair["verdict"] == "no difference" for pair in own)
+    fresh = evidence["comparisons_without_copies"]
+    equal = sum(pair["verdict"] == "no difference" for pair in fresh["pairs"] if selected in (pair["a"], pair["b"]))
     text = plain_words(evidence)
     assert with_baseline["sentence"] in text
-    assert f"Of the {len(own)} other heads {equal} show no difference in accuracy to it that" in text
+    rows = f"{fresh['rows']} rows without copies could show"
+    assert f"Of the {len(own)} other heads {equal} show no difference in accuracy to it that {rows}" in text
     assert len(own) == len(evidence["heads"]) - 1
 
 
@@ -214,3 +216,14 @@ def test_a_run_without_validation_selects_nothing() -> None:
     corpus = make_corpus(["x", "y", "z", "w"], ["a", "b", "a", "b"], ["train", "train", "test", "test"])
     evidence = gather(corpus=corpus, features={}, heads=[make_head(corpus, ["a", "b"])], run=RUN)
     assert "no head is selected" in printed(evidence, 100)
+
+
+def test_without_a_test_split_the_columns_are_those_of_validation() -> None:
+    corpus = random_corpus(["a", "b"], rows=80, copies=20)
+    corpus = corpus[corpus["split"] != "test"]
+    evidence = gather(corpus=corpus, features={}, heads=[make_head(corpus, ["a", "b"])], run=RUN)
+    row = next(line for line in first_table(printed(evidence, 100)).splitlines() if line.startswith("dense"))
+    block = evidence["heads"][0]["val"]
+    low, high = block["intervals"]["macro_f1"]
+    scores = [f"{block[name]:.4f}" for name in ("accuracy", "macro_f1", "weighted_log_loss")]
+    assert row.split() == ["dense", "minilm.pooler", *scores[:2], f"{low:.3f}–{high:.3f}", scores[2], "1.25"]

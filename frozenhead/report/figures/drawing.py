@@ -4,9 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from frozenhead.report.comparisons import trusted
 from frozenhead.report.figures.confusion import confusion_figure
 from frozenhead.report.figures.dataset import balance_figure, lengths_figure
 from frozenhead.report.figures.plane import map_figure
@@ -14,6 +12,7 @@ from frozenhead.report.figures.probabilities import lines_figure, reliability_fi
 from frozenhead.report.figures.scores import differences_figure, forest_figure
 from frozenhead.report.figures.style import Entry, first, named, same
 from frozenhead.report.figures.training import curves_figure, efficiency_figure
+from frozenhead.report.metrics import confusion_matrix
 
 MOST_TABLES = 12  # heads with a confusion table or a learning curve
 MOST_LARGE_TABLES = 3  # heads with a confusion table of more than `FEW_CLASSES` classes: 0.3 s and 100 kB each
@@ -67,7 +66,7 @@ def draw(evidence: Mapping[str, Any]) -> Figures:
     classes, split = dataset["classes"], dataset["judged_split"]
     return Figures(
         forest=forest_figure(entries, split, evidence["selected"], baseline, name="forest"),
-        differences=differences_figure(evidence["comparisons"], name="differences"),
+        differences=differences_figure(trusted(evidence), name="differences"),
         balance=balance_figure(dataset["class_counts"], dataset["class_weights"], name="balance"),
         lengths={
             key: lengths_figure(group, classes, name=f"lengths{number}")
@@ -89,17 +88,9 @@ def _confusions(
     figures: list[str | None] = [None] * len(entries)
     for place in first(entries, MOST_TABLES if len(classes) <= FEW_CLASSES else MOST_LARGE_TABLES, baseline):
         entry = entries[place]
-        table = _dense(entry[split], len(classes))
+        table = confusion_matrix(entry[split], len(classes))
         figures[place] = confusion_figure(table, classes, name=f"confusion{place}", title=named(entry))
     return figures
-
-
-def _dense(block: Mapping[str, Any], K: int) -> NDArray[np.int64]:
-    """The confusion table (K, K) of a score block."""
-    table = np.zeros((K, K), dtype=np.int64)
-    for true, predicted, rows in block["confusion"]:
-        table[true, predicted] = rows
-    return table
 
 
 def _curves(entries: Sequence[Entry], baseline: Entry | None) -> list[str | None]:

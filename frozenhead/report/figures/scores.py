@@ -13,7 +13,6 @@ from frozenhead.report.figures.style import (
     BLUE,
     GREY,
     ORANGE,
-    SPLIT_NAMES,
     Entry,
     first,
     legend_label,
@@ -22,6 +21,7 @@ from frozenhead.report.figures.style import (
     short,
 )
 from frozenhead.report.svg import INK, house_style, to_svg
+from frozenhead.report.words import MINUS, SPLIT_NAMES, signed
 
 MOST_LISTED = 12  # heads in one figure, so that it fits into a first screen
 
@@ -94,7 +94,7 @@ def differences_figure(comparisons: Mapping[str, Any] | None, *, name: str) -> s
             label=short(f"{pair['a']['head']} on {pair['a']['feature']}", _NAME_WIDTH),
             value=pair["macro_f1"]["difference"],
             interval=pair["macro_f1"]["interval"],
-            text=f"{pair['macro_f1']['difference']:+.4f}",
+            text=signed(pair["macro_f1"]["difference"]),
             colour=colours.get(pair["verdict"], INK),
             heavy=pair["verdict"] in colours,
         )
@@ -105,7 +105,7 @@ def differences_figure(comparisons: Mapping[str, Any] | None, *, name: str) -> s
     with house_style():
         figure = _forest(
             rows,
-            xlabel="macro F1, less the best head's",
+            xlabel=f"macro F1 less the best head's, on {comparisons['rows']:,} rows",
             line=0.0,
             line_label=named(best),
             hidden=len(pairs) - len(rows),
@@ -121,7 +121,7 @@ def _without_copies(entry: Entry, split: str) -> float | None:
 
 
 def _in_words(interval: Sequence[float] | None) -> str:
-    return f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
+    return f" [{interval[0]:.3f}, {interval[1]:.3f}]".replace("-", MINUS) if interval else ""
 
 
 def _forest(rows: Sequence[_Row], *, xlabel: str, line: float | None, line_label: str, hidden: int) -> Figure:

@@ -59,6 +59,3 @@ def columns(labels: Sequence[str], width: float) -> int:
 def legend_height(labels: Sequence[str], width: float) -> float:
     """Inches that such a legend takes."""
     return 0.17 * -(-len(labels) // columns(labels, width))
-
-
-SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
