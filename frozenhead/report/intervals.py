@@ -123,7 +123,7 @@ def mean_interval(mean: float, error: float, skewness: float, *, level: float = 
     if error == 0:
         return None
     z = _z(level)
-    if abs(skewness) < 1e-4:  # the limit, to 1e-8 of a deviation of each term
+    if abs(skewness) < 1e-6:  # the limit: less than 2e-6 deviations away
         return [max(0.0, mean - z * error), mean + z * error]
     ends = [3 / skewness * (np.cbrt(1 + skewness * (q - skewness / 6)) - 1) for q in (z, -z)]
     return [max(0.0, mean - float(ends[0]) * error), mean - float(ends[1]) * error]

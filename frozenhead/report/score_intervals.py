@@ -80,9 +80,7 @@ class _Table:
         """Rows right and rows given to each class (K,), (K,), were these the shares."""
         K, counts = len(self.support), shares * self.support[self.rows]
         right = np.where(self.rows == self.columns, counts, 0)
-        hits: Floats = np.bincount(self.rows, right, K)
-        claimed: Floats = np.bincount(self.columns, counts, K)
-        return hits, claimed
+        return np.bincount(self.rows, right, K).astype(float), np.bincount(self.columns, counts, K).astype(float)
 
     def score(self, name: str, shares: Floats) -> float:
         return float(decision_scores(*self.tallies(shares), self.support)[name])
@@ -109,7 +107,7 @@ def _table(name: str, confusion: Ints, support: Ints) -> _Table:
     worst = np.argsort(by_claimed, kind="stable")[:2]  # the second is for the class whose own column is the first
     added = np.stack([np.repeat(told, 1 + len(worst)), np.stack([told, *np.meshgrid(worst, told)[0].T], 1).ravel()], 1)
     cells, at = np.unique(np.concatenate([confusion[:, :2], added]) @ [K, 1], return_inverse=True)  # (m,)
-    counts: Floats = np.bincount(at[: len(confusion)], confusion[:, 2], len(cells))
+    counts = np.bincount(at[: len(confusion)], confusion[:, 2], len(cells)).astype(float)
     starts = np.flatnonzero(np.diff(cells // K, prepend=-1))
     return _Table(rows=cells // K, columns=cells % K, counts=counts, starts=starts, support=support)
 
@@ -120,7 +118,8 @@ def gradient(name: str, hits: NDArray[Any], claimed: NDArray[Any], support: Ints
     if name == "balanced_accuracy":
         return ratio(np.ones(K), support) / np.count_nonzero(support), np.zeros(K)
     if name == "mcc":
-        truth, guess = float(n) ** 2 - float(support @ support), max(1.0, float(n) ** 2 - float(claimed @ claimed))
+        # Where one class alone has rows, or is predicted, a ratio is 0 / 0: any slope will do to leave that place.
+        truth, guess = (max(1.0, float(n) ** 2 - float(rows @ rows)) for rows in (support, claimed))
         agreement, scale = n * hits.sum() - claimed @ support, (truth * guess) ** 0.5
         return np.full(K, n / scale), agreement * claimed / (guess * scale) - support / scale
     weights = np.full(K, 1 / K) if name == "macro_f1" else support / n
