@@ -1,22 +1,33 @@
-"""Areas under the precision-recall and the ROC curve of one class against the rest, of rows with weights too.
+"""Areas under the precision-recall and the ROC curve of one class against the rest, and what each row adds to them.
 
 Imports numpy only. Average precision is the step sum sum_t (R_t - R_{t-1}) P_t over falling thresholds t, not
 interpolated; the ROC area is the share of (positive, negative) pairs in which the positive row scores higher, ties
-counted half (Mann & Whitney 1947). Both need only how much weight lies where between the scores of the positive rows,
-so that the order of the rows is found once and holds for every weighting: that is what a bootstrap needs.
-Letters: `n` rows, `G` distinct scores of positive rows, `b` weightings.
+counted half (Mann & Whitney 1947). Both need only how many rows lie where between the scores of the positive rows.
+Letters: `n` rows, `G` distinct scores of positive rows.
 """
 
-from typing import TypeVar
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-Real = TypeVar("Real", np.float32, np.float64)
+Floats = NDArray[np.float64]
 
 
-def slots(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:
-    """Say for every row in which sum its weight belongs.
+class _Counts(NamedTuple):
+    """Rows around the G distinct positive scores u_0 < u_1 < ..., each float64 (G,) but for `slots`."""
+
+    hits: Floats  # positive rows at u_j
+    level: Floats  # negative rows at u_j
+    below: Floats  # negative rows below u_j
+    found: Floats  # positive rows at and above u_j
+    wrong: Floats  # negative rows at and above u_j
+    slots: NDArray[np.int32]  # (n,)  j in 0..G: a negative row between u_{j-1} and u_j; G + 1 + j: one at u_j;
+    # 2G + 1 + j: a positive row at u_j
+
+
+def areas(scores: Floats, positive: NDArray[np.bool_]) -> tuple[float, float]:
+    """Return both areas.
 
     Parameters
     ----------
@@ -27,45 +38,43 @@ def slots(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> tuple[NDA
 
     Returns
     -------
-    slots : int32 array (n,)
-        Of the G distinct positive scores u_0 < u_1 < ...: j in 0..G for a negative row between u_{j-1} and u_j;
-        G + 1 + j for a negative row at u_j; 2G + 1 + j for a positive row at u_j.
-    G : int
-        The sums are 3G + 1 in all.
+    average_precision, roc_auc : float
+        The second is NaN without a negative row.
     """
-    knots, at = np.unique(scores[positive], return_inverse=True)  # (G,), (positive rows,)
+    at = _count(scores, positive)
+    pairs = at.hits.sum() * (at.below[0] + at.wrong[0])
+    average_precision = at.hits @ (at.found / (at.found + at.wrong)) / at.hits.sum()
+    return float(average_precision), float(at.hits @ (at.below + at.level / 2) / pairs) if pairs else np.nan
+
+
+def area_parts(scores: Floats, positive: NDArray[np.bool_]) -> Floats:
+    """What each row adds to both areas (2, n), average precision first; only differences within a kind of row count.
+
+    The variance of an area is that of the sum of these parts. For the ROC area that is DeLong, DeLong &
+    Clarke-Pearson's (1988): the part of a row is the share of the other kind that it is on the right side of. For
+    average precision it is the jackknife's (Efron & Tibshirani 1993, chapter 11): what the area loses without the row,
+    those ranked below having moved up by one. Parameters as in `areas`; both kinds of rows must be there.
+    """
+    at = _count(scores, positive)
+    positives, negatives = at.hits.sum(), at.below[0] + at.wrong[0]
+    claimed = at.found + at.wrong  # (G,)
+    moved = 1 / (claimed * np.maximum(claimed - 1, 1))  # (G,)  P(P - 1) ; of a single claimed row nothing moves
+    gain, loss = np.cumsum(at.hits * moved * at.wrong), np.cumsum(at.hits * moved * at.found)  # (G,), (G,)
+    own = at.found / claimed + gain - moved * at.wrong
+    precision = np.concatenate([[0.0], -loss, -loss, own]) / positives  # (3G + 1,)
+    ranks = np.concatenate([at.found, [0.0], at.found - at.hits / 2, at.below + at.level / 2]) / (positives * negatives)
+    return np.stack([precision, ranks])[:, at.slots]
+
+
+def _count(scores: Floats, positive: NDArray[np.bool_]) -> _Counts:
+    knots, own = np.unique(scores[positive], return_inverse=True)  # (G,), (positive rows,)
     G = len(knots)
-    found = np.searchsorted(knots, scores).astype(np.int32)  # (n,)  j with u_{j-1} < s <= u_j
-    tied = knots[np.minimum(found, G - 1)] == scores  # (n,)
-    found[tied] += G + 1
-    found[positive] = 2 * G + 1 + at
-    return found, G
-
-
-def areas(sums: NDArray[Real]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return both areas, given the weight in each slot.
-
-    Parameters
-    ----------
-    sums : float array (3G + 1, b)
-        One column per weighting, of whole numbers; positive rows weigh more than 0 together.
-
-    Returns
-    -------
-    average_precision, roc_auc : float64 arrays (b,)
-        The second is NaN where no negative row has weight.
-    """
-    G = (len(sums) - 1) // 3
-    between, level, hits = sums[: G + 1], sums[G + 1 : 2 * G + 1], sums[2 * G + 1 :]
-    positives = hits.sum(axis=0)  # (b,)
-    below = between[:-1] + level  # (G, b)
-    np.cumsum(below, axis=0, out=below)
-    negatives = below[-1] + between[-1]  # (b,)
-    below -= level  # negative weight below each knot
-    true_positives = np.cumsum(hits[::-1], axis=0)[::-1]  # (G, b)  at and above each knot
-    claimed = np.maximum(true_positives - below + negatives, 1)  # (G, b)  whole numbers: 0 only where the hits are 0
-    average_precision = np.einsum("gb,gb->b", hits, true_positives / claimed) / positives
-    below += level / 2
-    pairs = positives.astype(np.float64) * negatives
-    won = np.einsum("gb,gb->b", hits, below)
-    return average_precision.astype(np.float64), np.divide(won, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
+    slots = np.searchsorted(knots, scores).astype(np.int32)  # (n,)  j with u_{j-1} < s <= u_j
+    tied = knots[np.minimum(slots, G - 1)] == scores  # (n,)
+    slots[tied] += G + 1
+    slots[positive] = 2 * G + 1 + own
+    rows = np.bincount(slots, minlength=3 * G + 1).astype(np.float64)
+    between, level, hits = rows[: G + 1], rows[G + 1 : 2 * G + 1], rows[2 * G + 1 :]
+    below = np.cumsum(between[:-1] + level) - level
+    wrong = between.sum() + level.sum() - below
+    return _Counts(hits=hits, level=level, below=below, found=np.cumsum(hits[::-1])[::-1], wrong=wrong, slots=slots)

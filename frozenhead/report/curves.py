@@ -1,6 +1,6 @@
 """Curves behind the scores: ROC, precision against recall, and how far probabilities can be believed.
 
-Imports numpy only. Lines are those of scikit-learn's `roc_curve` and `precision_recall_curve`, thinned until what
+Imports areas and numpy. Lines are those of scikit-learn's `roc_curve` and `precision_recall_curve`, thinned until what
 would be drawn starts to change; areas are those of all points. Bins follow Guo et al. (2017), section 2.
 Letters: `n` rows, `K` classes, `m` points.
 """
@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from frozenhead.report.areas import areas
 
 MOST_POINTS = 200  # of a line
 TOLERANCE = 5e-4  # of the side of a plot: an eighth of a pixel where it is 250 pixels wide
@@ -51,38 +53,24 @@ def curve_block(
     support = np.bincount(true, minlength=len(classes))  # (K,)
     told = np.flatnonzero((support > 0) & (support < len(true)))
     told = told[told == 1] if len(classes) == 2 else told
-    areas = np.array([_areas(probabilities[:, c], true == c) for c in told]).reshape(-1, 2)  # (told, 2)
+    found = [areas(np.ascontiguousarray(probabilities[:, c]), true == c) for c in told]
+    area = np.array(found).reshape(-1, 2)  # (told, 2)
     lines: dict[str, list[dict[str, Any]]] = {}
-    for kind, area, points, deviation in (
-        ("roc", areas[:, 0], _roc_points, _from_chord),
-        ("precision_recall", areas[:, 1], _precision_recall_points, _from_steps),
+    for kind, own, points, deviation in (
+        ("roc", area[:, 1], _roc_points, _from_chord),
+        ("precision_recall", area[:, 0], _precision_recall_points, _from_steps),
     ):
         lines[kind] = []
-        for i in _ends(area):
+        for i in _ends(own):
             x, y = points(*_counts(probabilities[:, told[i]], true == told[i]))
             kept = _thinned(x, y, deviation)
-            line = {"x": x[kept].tolist(), "y": y[kept].tolist(), "area": float(area[i])}
+            line = {"x": x[kept].tolist(), "y": y[kept].tolist(), "area": float(own[i])}
             lines[kind].append({"label": classes[told[i]], **line})
     right = probabilities.argmax(axis=1) == true  # (n,)
     before = None
     if temperature is not None and temperature != 1:
         before = _bins(_unscaled(probabilities, temperature), right)
     return {**lines, "reliability": {"before": before, "after": _bins(probabilities.max(axis=1), right)}}
-
-
-def _areas(scores: Floats, positive: NDArray[np.bool_]) -> tuple[float, float]:
-    """Area under the ROC line and average precision of scores (n,), without the line itself.
-
-    Only scores of positives (P,) matter: each counts the rows it is above, equals as half. One sort of all scores is
-    the whole cost, so that a thousand classes of a hundred thousand rows take seconds.
-    """
-    ordered, found = np.sort(scores), np.sort(scores[positive])  # (n,), (P,) rising
-    below, up_to = (np.searchsorted(ordered, found, side) for side in ("left", "right"))  # (P,) rows < and <= each
-    own_below, own_up_to = (np.searchsorted(found, found, side) for side in ("left", "right"))
-    P, n = len(found), len(scores)
-    beaten = ((below - own_below) + (up_to - own_up_to)).sum() / 2  # pairs of a positive and a negative
-    precision = (P - own_below) / (n - below)  # at the threshold of each positive
-    return float(beaten / (P * (n - P))), float(precision.mean())
 
 
 def _counts(scores: Floats, positive: NDArray[np.bool_]) -> tuple[Floats, Floats]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from frozenhead.report.areas import areas, slots
+from frozenhead.report.areas import areas
 
 # How far a row of probabilities may be from 1: float32 softmax over thousands of classes stays below 1e-5.
 SUM_TOLERANCE = 1e-3
@@ -257,9 +257,7 @@ def _ranking(
     """Average precision and ROC area of each class against the rest (2, K), NaN where undefined."""
     found = np.full((2, len(support)), np.nan)
     for c in np.flatnonzero(support):
-        slot, G = slots(np.ascontiguousarray(probabilities[:, c]), true == c)
-        sums = np.bincount(slot, minlength=3 * G + 1)[:, None].astype(np.float64)  # (3G + 1, 1)
-        found[:, c] = [area[0] for area in areas(sums)]
+        found[:, c] = areas(np.ascontiguousarray(probabilities[:, c]), true == c)
     return found
 
 

@@ -1,6 +1,6 @@
 """The judged rows drawn again: what the scores of all heads would be on other rows of the same kind.
 
-Imports areas, metrics, numpy and scipy.sparse. A stratified bootstrap: each draw takes, within every true class, as
+Imports metrics, spread, numpy and scipy.sparse. A stratified bootstrap: each draw takes, within every true class, as
 many rows as the class has, with replacement (Efron & Tibshirani 1993, chapter 8). A draw is not a list of rows but how
 often it holds each, so that the sums behind every score are products of matrices; and all heads are scored on the same
 draws, so that the difference of two heads is drawn too.
@@ -14,23 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from frozenhead.report.areas import areas, slots
-from frozenhead.report.metrics import (
-    BINS,
-    calibration_gaps,
-    confidence_bins,
-    decision_scores,
-    row_briers,
-    row_losses,
-)
+from frozenhead.report.metrics import BINS, calibration_gaps, decision_scores
+from frozenhead.report.spread import Spread, spread
 
 DRAWS = 2000
 SEED = 0
 
 _AT_ONCE = 2**22  # weights held at a time (n b): 16 MiB, and four times that while they are drawn
 _MOST_AT_ONCE = 64  # draws: the sums of one class then stay in the processor's cache
-_AREA_WORK = 3 * 10**9  # weights added for the areas under curves, H K n of them a draw: about 4 s
-_LEAST_AREA_DRAWS = 50  # a standard error from so many is right to 10 %
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,10 +31,10 @@ class Draws:
     Parameters
     ----------
     scores : mapping of str to float64 array (H, R)
-        Of each score of a score block. `average_precision` and `roc_auc` cost the most: where all R draws would cost
-        too much, they stand for the first ones only. Scores that are undefined are NaN or without meaning.
-    noise : float64 array (H, 2)
-        Mean and deviation of the `ece` that a head with these very probabilities would show if they were right.
+        `accuracy`, `balanced_accuracy`, `macro_f1`, `weighted_f1`, `mcc` and `ece`. Scores that are undefined are
+        without meaning.
+    spreads : sequence of Spread, length H
+        Of the rows themselves.
     rows : int
         n.
     draws : int
@@ -52,7 +43,7 @@ class Draws:
     """
 
     scores: Mapping[str, NDArray[np.float64]]
-    noise: NDArray[np.float64]
+    spreads: Sequence[Spread]
     rows: int
     draws: int
     seed: int
@@ -93,24 +84,17 @@ def draw_scores(
     order = np.argsort(true, kind="stable")  # (n,)  class by class, as `row_weights` has them
     true = true[order]
     support = np.bincount(true, minlength=K)
-    prepared = [
-        _prepare(true, probabilities[order], predicted[order], row_weights_of_class)
-        for probabilities, predicted in heads
-    ]
-    each = max(1, len(heads) * len(true) * int(np.count_nonzero(support)))
-    ranked = max(_LEAST_AREA_DRAWS, _AREA_WORK // each)  # draws that areas are computed of
+    prepared = [_prepare(true, probabilities[order], predicted[order]) for probabilities, predicted in heads]
     drawn: list[list[dict[str, NDArray[np.float64]]]] = [[] for _ in heads]
-    done = 0
     for weights in row_weights(support, draws=draws, seed=seed):  # (n, b)
-        for found, head in zip(drawn, prepared, strict=True):
-            found.append(_block(head, weights, support) | (_areas(head, weights) if done < ranked else {}))
-        done += weights.shape[1]
+        for found, sums in zip(drawn, prepared, strict=True):
+            found.append(_block(sums, weights, support))
     scores = {
-        name: np.stack([np.concatenate([part[name] for part in parts if name in part]) for parts in drawn])
+        name: np.stack([np.concatenate([part[name] for part in parts]) for parts in drawn])
         for name in (drawn[0][0] if heads else ())
     }
-    noise = np.array([_calibration_noise(probabilities) for probabilities, _ in heads])  # (H, 2)
-    return Draws(scores=scores, noise=noise, rows=len(true), draws=draws, seed=seed)
+    spreads = [spread(probabilities[order], true, row_weights_of_class) for probabilities, _ in heads]
+    return Draws(scores=scores, spreads=spreads, rows=len(true), draws=draws, seed=seed)
 
 
 def row_weights(support: NDArray[np.int64], *, draws: int, seed: int) -> Iterator[NDArray[np.float32]]:
@@ -141,43 +125,14 @@ def row_weights(support: NDArray[np.int64], *, draws: int, seed: int) -> Iterato
         yield weights
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Prepared:
-    """What is summed of one head, before anything is drawn: the rows' part in each sum."""
-
-    sums: (
-        "sparse.csc_array[np.float32]"  # (2K + BINS + 3, n): rows right, rows given to each class, gaps by bin, `means`
-    )
-    centres: NDArray[np.float64]  # (3,)  of log loss, weighted log loss and Brier score
-    curves: Sequence["sparse.csc_array[np.float32]"]  # (3G + 1, n) per class that has rows: the slots of `areas`
-
-
 def _prepare(
-    true: NDArray[np.int64],
-    probabilities: NDArray[np.float64],
-    predicted: NDArray[np.int64],
-    row_weights_of_class: NDArray[np.float64],
-) -> _Prepared:
-    n, K = probabilities.shape
-    losses, weights = row_losses(probabilities, true), row_weights_of_class[true]  # (n,), (n,)
-    means = np.stack([losses, losses * weights * n / weights.sum(), row_briers(probabilities, true)], axis=1)  # (n, 3)
-    centres = means.mean(axis=0)  # (3,)  what is left sums to little: float32 loses nothing that matters
+    true: NDArray[np.int64], probabilities: NDArray[np.float64], predicted: NDArray[np.int64]
+) -> "sparse.csc_array[np.float32]":
+    """The rows' part in each sum (2K + BINS, n): rows right, rows given to each class, gaps by bin."""
+    K, n = probabilities.shape[1], len(true)
     bins, gaps = calibration_gaps(probabilities, true)
-    places = np.stack([true, K + predicted, 2 * K + bins], axis=1)  # (n, 3)
-    places = np.concatenate([places, np.broadcast_to(2 * K + BINS + np.arange(3), (n, 3))], axis=1)  # (n, 6)  rising
-    parts = np.concatenate([np.stack([true == predicted, np.ones(n), gaps], axis=1), means - centres], axis=1)
-    curves = []
-    for c in np.unique(true):
-        slot, G = slots(np.ascontiguousarray(probabilities[:, c]), true == c)
-        curves.append(_one_each(slot[:, None], np.ones((n, 1)), 3 * G + 1))
-    return _Prepared(sums=_one_each(places, parts, 2 * K + BINS + 3), centres=centres, curves=curves)
-
-
-def _calibration_noise(probabilities: NDArray[np.float64]) -> tuple[float, float]:
-    """If each top probability p is right, a bin's gaps add up to N(0, sum p (1 - p)), and `ece` to their |.| by n."""
-    bins, confidence = confidence_bins(probabilities)  # (n,), (n,)
-    spread = np.sqrt(np.bincount(bins, confidence * (1 - confidence), BINS)) / len(bins)  # (BINS,)
-    return float((2 / np.pi) ** 0.5 * spread.sum()), float(((1 - 2 / np.pi) * (spread**2).sum()) ** 0.5)
+    places = np.stack([true, K + predicted, 2 * K + bins], axis=1)  # (n, 3)  rising
+    return _one_each(places, np.stack([true == predicted, np.ones(n), gaps], axis=1), 2 * K + BINS)
 
 
 def _one_each(places: NDArray[np.integer], parts: NDArray[np.float64], height: int) -> "sparse.csc_array[np.float32]":
@@ -188,22 +143,11 @@ def _one_each(places: NDArray[np.integer], parts: NDArray[np.float64], height: i
     return sparse.csc_array((values, rows, ends), shape=(height, n))
 
 
-def _block(head: _Prepared, weights: NDArray[np.float32], support: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
-    """The scores of b draws but for the areas, each (b,)."""
+def _block(
+    prepared: "sparse.csc_array[np.float32]", weights: NDArray[np.float32], support: NDArray[np.int64]
+) -> dict[str, NDArray[np.float64]]:
+    """The scores of b draws, each (b,)."""
     K, n = len(support), len(weights)
-    sums = (head.sums @ weights).astype(np.float64)  # (2K + BINS + 3, b)
-    log_loss, weighted_log_loss, brier = head.centres[:, None] + sums[2 * K + BINS :] / n
-    return {
-        **decision_scores(sums[:K].T, sums[K : 2 * K].T, support),
-        "log_loss": log_loss,
-        "weighted_log_loss": weighted_log_loss,
-        "brier": brier,
-        "ece": np.abs(sums[2 * K : 2 * K + BINS]).sum(axis=0) / n,
-    }
-
-
-def _areas(head: _Prepared, weights: NDArray[np.float32]) -> dict[str, NDArray[np.float64]]:
-    """The areas under the curves of b draws, means over the classes that have rows, each (b,)."""
-    found = np.array([areas(curve @ weights) for curve in head.curves])  # (classes, 2, b)
-    average_precision, roc_auc = found.mean(axis=0)
-    return {"average_precision": average_precision, "roc_auc": roc_auc}
+    sums = (prepared @ weights).astype(np.float64)  # (2K + BINS, b)
+    ece = np.abs(sums[2 * K :]).sum(axis=0) / n
+    return {**decision_scores(sums[:K].T, sums[K : 2 * K].T, support), "ece": ece}

@@ -425,7 +425,7 @@ def test_equal_seeds_give_equal_evidence_and_others_other_intervals() -> None:
         gather(corpus=corpus, features={}, heads=heads, run=RUN, seed=s, draws=50) for s in (1, 1, 2)
     )
     assert first == again
-    assert first["heads"][0]["test"]["intervals"]["macro_f1"] != other["heads"][0]["test"]["intervals"]["macro_f1"]
+    assert first["heads"][0]["test"]["intervals"]["ece"] != other["heads"][0]["test"]["intervals"]["ece"]
     assert (first["comparisons"]["draws"], first["comparisons"]["seed"]) == (50, 1)
 
 
