@@ -11,4 +11,4 @@ def test_the_room_imports_no_tensor_library_and_no_other_room() -> None:
     )
     assert not modules & {"torch", "transformers", "tokenizers", "sklearn", "matplotlib.pyplot"}
     rooms = {name.split(".")[1] for name in modules if name.startswith("frozenhead.")}
-    assert rooms <= {"report", "errors", "files", "labels"}
+    assert rooms <= {"report", "errors", "files", "labels", "shell"}
