@@ -33,8 +33,8 @@ _COLUMNS: Sequence[_Column] = (
     ("test\nF1", "test", "macro_f1", 0),
     ("95 % of\ntest F1", "test", "intervals", 1),
     ("test\nloss", "test", "weighted_log_loss", 3),
-    ("clean\nacc.", "test_without_leaks", "accuracy", 5),
-    ("clean\nF1", "test_without_leaks", "macro_f1", 2),
+    ("clean\nacc.", "test_without_copies", "accuracy", 5),
+    ("clean\nF1", "test_without_copies", "macro_f1", 2),
     ("fit\nsec.", None, "fit_seconds", 6),
 )
 _WITHOUT_TEST: Sequence[_Column] = (
@@ -65,8 +65,8 @@ def terminal_table(evidence: Mapping[str, Any], *, width: int = 100, every_class
         The comparison of heads, notes, long texts per class and encoder, and scores per class.
     """
     dataset, heads = evidence["dataset"], evidence["heads"]
-    leaking = dataset["leakage"]["test_rows_in_train"] > 0
-    columns = [column for column in _COLUMNS if leaking or column[1] != "test_without_leaks"]
+    copied = _copied(evidence) > 0
+    columns = [column for column in _COLUMNS if copied or column[1] != "test_without_copies"]
     comparison = _comparison(heads, columns if dataset["judged_split"] == "test" else _WITHOUT_TEST, width=width)
     rows: list[RenderableType] = [comparison, *_notes(evidence), Text()]
     rows += _short_texts(dataset["lengths"].values())
@@ -117,8 +117,7 @@ def _notes(evidence: Mapping[str, Any]) -> Iterable[Text]:
         yield Text("No validation split: no head is selected.")
     yield from _compared(evidence)
     legend = "F1 is the macro F1, loss the log loss with balanced class weights"
-    leaking = dataset["leakage"]["test_rows_in_train"]
-    clean = "; clean: test rows whose text is not in the training split" if leaking else ""
+    clean = "; clean: the test rows that copy no training text" if _copied(evidence) else ""
     yield Text(f"{legend}{clean}.", style="dim")
     yield from _copies(evidence)
     yield from repeat_notes(evidence["copies"]["within"][dataset["judged_split"]], dataset["judged_split"])
@@ -157,6 +156,12 @@ def repeat_notes(within: Mapping[str, Any], split: str) -> Iterable[Text]:
             f"{excess(within['widening'])} for accuracy.",
             style="yellow",
         )
+
+
+def _copied(evidence: Mapping[str, Any]) -> int:
+    """Test rows that copy a training text, be it nearly."""
+    counts = evidence["copies"]["splits"].get("test")
+    return counts["exact"] + counts["folded"] + counts["near"] if counts else 0
 
 
 def _copies(evidence: Mapping[str, Any]) -> Iterable[Text]:
