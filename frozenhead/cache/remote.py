@@ -30,7 +30,7 @@ _S3_OPTIONS = {"config_kwargs": {"connect_timeout": 5, "read_timeout": 20, "retr
 _S3 = ("s3", "s3a")
 # Stores where a put shows the whole object or none; elsewhere it is written under another name first.
 _WHOLE_PUTS = (*_S3, "gs", "gcs", "abfs", "abfss", "az", "adl", "oci", "oss", "memory")
-_URL = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)", re.DOTALL)
+_PROTOCOL = re.compile(r"[a-z][a-z0-9+.-]*")
 _COLLAPSED = re.compile(r"[a-z][a-z0-9+.-]+:/[^/]")  # what pathlib makes of a URL
 
 
@@ -47,19 +47,19 @@ def is_url(named: str | os.PathLike[str]) -> bool:
     """Whether a cache is named by a URL. Raises `UsageError` for one that was made a `Path`, which spoils it."""
     if isinstance(named, os.PathLike) and _COLLAPSED.match(os.fspath(named)):
         raise UsageError(f"The cache {os.fspath(named)!r} looks like a URL made a Path. Give the URL as a string.")
-    return isinstance(named, str) and _URL.match(named) is not None
+    return isinstance(named, str) and "://" in named
 
 
 def check_url(named: str) -> str:
     """The URL without slashes at its end. Raises `UsageError` for one that holds a secret, which is not repeated."""
-    protocol, rest = _URL.fullmatch(named).groups()  # type: ignore[union-attr]
+    protocol, _, rest = named.partition("://")
     if ":" in rest.rpartition("@")[0] or re.search(r"[?#]", rest):
         raise UsageError(
             f"The {protocol}:// URL of the cache holds a user's password or a query: it would be written into runs.\n"
             "Name the place alone, and give credentials as its own tools take them (for s3: AWS_PROFILE, "
             "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or ~/.aws)."
         )
-    if "::" in named or not rest.strip("/"):
+    if not _PROTOCOL.fullmatch(protocol) or not rest.strip("/"):
         raise UsageError(f"The cache {named} is no place: expected one URL, such as s3://bucket/folder.")
     return named.rstrip("/")
 
