@@ -91,6 +91,9 @@ class SpaceFolder:
     def share_all(self) -> None:
         """Let others see all that is here."""
 
+    def take_description(self, time: float | None = None) -> None:
+        """Get the `space.json` that others have written: here it is in its place."""
+
     def check_shared(self) -> None:
         """Try whether `share` will do."""
 

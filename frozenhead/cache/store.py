@@ -176,6 +176,7 @@ class SpaceStore:
 
     def describe(self, recorded: dict[str, Any]) -> None:
         """Write `space.json` where it is missing or damaged; a sound one is left as it is. Raises `StorageError`."""
+        self._shards.take_description()
         if read_description(self.folder)[0] != self.space:
             content = {"id": self.space.id, "space": self.space.to_dict(), "recorded": recorded}
             write_json(self.folder / "space.json", content)

@@ -61,6 +61,13 @@ def test_the_store_is_a_copy_of_the_cache_folder(machine: Machine, url: str, buc
     assert there == files(store.folder.parent.parent)
 
 
+def test_the_first_machine_describes_the_space_and_others_keep_its_words(machine: Machine, url: str) -> None:
+    machine("a").writer(recorded={"name": "first"})
+    machine("b").writer(recorded={"name": "second"})
+    machine("c")
+    assert [summary.recorded for summary in VectorCache(url).spaces()] == [{"name": "first"}]
+
+
 def test_a_mirror_that_is_lost_is_no_loss(machine: Machine, tmp_path: Path) -> None:
     write_rows(machine("a"), TEXTS)
     for path in sorted((tmp_path / "a").rglob("*"), reverse=True):

@@ -63,6 +63,7 @@ def test_reading_works_where_writing_is_not_allowed(
     here = machine("b")
     proxy.rule = lambda method, path: None if method in {"GET", "HEAD"} else "403"
     assert_held(here, TEXTS)
+    here.describe({"name": "another"})  # what an `embed` does whose texts are all there
     here.settle()
     for writing in (here.check_writable, lambda: write_rows(here, ["new"])):
         with pytest.raises(StorageError, match="do not permit it: use others"):
