@@ -41,10 +41,10 @@ def is_object_missing(error: Exception) -> bool:
 def words(error: Exception) -> str:
     """What the store says, on one line, without what may be secret in it."""
     text = re.sub(r"^\[Errno \d+\] ", "", " ".join(str(error).split())) or type(error).__name__
-    text = re.sub(r"://[^/\s\"'@]*@", "://", text)  # user:password@
+    text = re.sub(r"://[^\s\"']*@", "://", text)  # user:password@
     text = re.sub(r"\?[^\s\"']*", "", text)  # a signed query
     for value in filter(None, map(os.environ.get, _SECRETS)):
-        text = text.replace(value, "...")
+        text = text.replace(value, "***")
     return text[:300].rstrip(".")
 
 
