@@ -9,7 +9,7 @@ from pathlib import Path
 import platformdirs
 
 from frozenhead.cache.folder import SpaceFolder, Verify
-from frozenhead.cache.inventory import Holding, far_waste, remove_far, survey, whole_space, widen
+from frozenhead.cache.inventory import Holding, far_probes, far_waste, remove_far, survey, whole_space, widen
 from frozenhead.cache.mirror import MirrorFolder, mirror_folder
 from frozenhead.cache.place import FORMAT, check_cache_folder, check_space_folder, place
 from frozenhead.cache.remote import Remote, check_url, is_url
@@ -228,6 +228,7 @@ class VectorCache:
                         else far_waste(self._remote, folder, far, near, temporary=temporary, quarantine=quarantine)
                     )
             items += find_probes(self.folder / FORMAT) if temporary else []
+            items += far_probes(self._remote, self.folder) if temporary and self._remote else []
             items += find_models(self.folder, temporary=temporary, models=models)
             if not dry_run:
                 if self._remote:  # first: what is still in the mirror would be uploaded again

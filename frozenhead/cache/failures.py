@@ -11,6 +11,7 @@ from collections.abc import Iterator
 _NO_CREDENTIALS = re.compile(r"Credential|ProfileNotFound|SSO|TokenRetrieval|RefreshError")
 _WRONG_SETTINGS = re.compile(r"ParamValidation|Region|InvalidConfig|UnknownEndpoint")
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}  # a disk's: what a store refuses has no number
 _REFUSED = (
     FileNotFoundError,
     PermissionError,
@@ -28,7 +29,7 @@ def is_final(error: Exception) -> bool:
     name = type(error).__name__
     return (
         isinstance(error, _REFUSED)
-        or getattr(error, "errno", None) in _NO_ROOM
+        or getattr(error, "errno", None) in _NO_ROOM | _READ_ONLY
         or any(words.search(name) for words in (_NO_CREDENTIALS, _WRONG_SETTINGS))
     )
 
@@ -55,6 +56,8 @@ def advice(error: Exception, *, s3: bool, waited: float) -> str:
         return f"No credentials that can be used: give them by {given}."
     if getattr(error, "errno", None) in _NO_ROOM:
         return "The disk or quota is full: make room there, or where the mirror lies."
+    if getattr(error, "errno", None) in _READ_ONLY:
+        return "No permission there: use another place; FROZENHEAD_MIRROR_DIR names another folder for the mirror."
     kinds: tuple[tuple[type[Exception], str], ...] = (
         (FileNotFoundError, "The bucket or folder is not there: make it, or correct the URL."),
         (PermissionError, "The credentials given do not permit it: use others, or another place."),

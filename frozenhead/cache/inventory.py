@@ -12,6 +12,8 @@ from frozenhead.cache.shard import is_shard_file, is_shard_name, rows_by_size
 from frozenhead.cache.upkeep import DAY_SECONDS, PruneItem, SpaceSummary
 from frozenhead.files import TEMPORARY_PREFIX
 
+_UNFINISHED = "unfinished file of a stopped process"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Holding:
@@ -98,14 +100,23 @@ def far_waste(
         waste += [("quarantine", name, entry, "failed verification") for name, entry in holding.quarantine.items()]
     if temporary:
         waste += [
-            (sub, name, entry, "unfinished file of a stopped process")
+            (sub, name, entry, _UNFINISHED)
             for sub, part in (("shards", holding.shards), ("pins", holding.pins), ("", holding.files))
             for name, entry in part.items()
-            if name.startswith(TEMPORARY_PREFIX) and entry.time is not None and time.time() - entry.time > DAY_SECONDS
+            if _is_abandoned(name, entry)
         ]
     return [
         PruneItem(path=folder / sub / name, reason=reason, bytes=e.size, url="/".join(filter(None, (top, sub, name))))
         for sub, name, e, reason in waste
+    ]
+
+
+def far_probes(remote: Remote, mirror: Path) -> list[PruneItem]:
+    """Test writes, a day old, which stand beside the spaces."""
+    return [
+        PruneItem(path=mirror / FORMAT / name, reason=_UNFINISHED, bytes=e.size, url=f"{remote.url}/{FORMAT}/{name}")
+        for name, e in remote.list(FORMAT).items()
+        if _is_abandoned(name, e)
     ]
 
 
@@ -114,7 +125,12 @@ def remove_far(remote: Remote, items: Iterable[PruneItem]) -> None:
     for item in items:
         if item.url is not None:
             parts = item.url.removeprefix(f"{remote.url}/").split("/")
-            remote.remove(*parts, whole=len(parts) == 2)  # v1/<space id>
+            remote.remove(*parts, whole=is_shard_name(parts[-1]))  # v1/<space id>
+
+
+def _is_abandoned(name: str, entry: Entry) -> bool:
+    """Whether a temporary object is a day old; whose it was cannot be asked."""
+    return name.startswith(TEMPORARY_PREFIX) and entry.time is not None and time.time() - entry.time > DAY_SECONDS
 
 
 def _is_newer(entry: Entry, path: Path) -> bool:

@@ -52,13 +52,13 @@ def is_url(named: str | os.PathLike[str]) -> bool:
 
 def check_url(named: str) -> str:
     """The URL without slashes at its end. Raises `UsageError` for one that holds a secret, which is not repeated."""
-    protocol, _, rest = named.partition("://")
-    if ":" in rest.rpartition("@")[0] or re.search(r"[?#]", rest):
+    if ":" in named.replace("://", "", 1).rpartition("@")[0] or re.search(r"[?#]", named):
         raise UsageError(
-            f"The {protocol}:// URL of the cache holds a user's password or a query: it would be written into runs.\n"
+            "The URL of the cache holds a user's password or a query: it would be written into runs.\n"
             "Name the place alone, and give credentials as its own tools take them (for s3: AWS_PROFILE, "
             "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or ~/.aws)."
         )
+    protocol, _, rest = named.partition("://")
     if not _PROTOCOL.fullmatch(protocol) or not rest.strip("/"):
         raise UsageError(f"The cache {named} is no place: expected one URL, such as s3://bucket/folder.")
     return named.rstrip("/")
@@ -206,7 +206,7 @@ class Remote:
         what = re.sub(r"([0-9a-f]{12})[0-9a-f]{52}", r"\1...", what)  # the other digits tell nobody more
         return StorageError(
             f"Cannot {doing} {self.url}{f'/{what}' if what else ''}: {words(error)}. {told}"
-            + (kept if doing.startswith("write") else "")
+            + (kept if doing == "write" else "")
         )
 
 

@@ -48,6 +48,8 @@ def test_words_are_one_line_without_secrets(error: Exception, said: str, monkeyp
         (FileNotFoundError("NoSuchBucket"), True, "make it, or correct the URL"),
         (NotImplementedError(), True, "use another"),
         (OSError(errno.ENOSPC, "full"), True, "make room"),
+        (PermissionError(errno.EACCES, "Permission denied", "/home/us"), True, "FROZENHEAD_MIRROR_DIR"),
+        (OSError(errno.EROFS, "Read-only file system"), True, "FROZENHEAD_MIRROR_DIR"),
         (ValueError("no such region"), True, "Check the URL"),
         (OSError(errno.EBUSY, "SlowDown"), False, "Tried for 7 s"),
         (TimeoutError(), False, "Check the network"),

@@ -229,6 +229,23 @@ def test_a_pin_of_this_machine_whose_run_is_gone_goes_from_the_store(
     assert_held(machine("b"), TEXTS)
 
 
+def test_leavings_go_from_the_store_after_a_day(
+    machine: Machine, url: str, bucket: str, boto: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = machine("a")
+    write_rows(store, TEXTS)
+    before = objects(boto, bucket)
+    for place in (("shards", ".tmp-host-1-a"), (".tmp-host-1-b",), ("..", ".tmp-host-1-c")):
+        key = key_of(store, url, bucket, *place).replace(f"{store.space.id}/../", "")
+        boto.put_object(Bucket=bucket, Key=key, Body=b"-")
+    assert prune(url, PruneOptions(), dry_run=False)["items"] == []  # somebody may be at work
+    now = time.time()
+    monkeypatch.setattr("time.time", lambda: now + 25 * 3600)
+    items = prune(url, PruneOptions(), dry_run=False)["items"]
+    assert [item["bytes"] for item in items] == [1, 1, 1]
+    assert objects(boto, bucket) == before
+
+
 def test_unused_counts_what_other_machines_did(machine: Machine, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     store = machine("a")
     write_rows(store, TEXTS)

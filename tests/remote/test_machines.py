@@ -189,9 +189,9 @@ def test_many_machines_write_at_once_and_nothing_is_lost(machine: Machine) -> No
 
 def test_shards_are_fetched_once_however_many_look(machine: Machine, proxy: Any) -> None:
     there = machine("a")
-    names = [write_rows(there, [f"text {i}"])[0] for i in range(20)]
+    names = [write_rows(there, [f"text {i}"])[0] for i in range(10)]
     here = machine("b")
-    texts = [f"text {i}" for i in range(20)]
+    texts = [f"text {i}" for i in range(10)]
     assert_held(here, texts)
     assert_held(here, texts)
     for name in names:

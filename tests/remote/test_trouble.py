@@ -32,8 +32,10 @@ def rows_of(text: str) -> tuple[Any, Any, Any]:
 @pytest.mark.parametrize("method", ["GET", "PUT"])
 @pytest.mark.parametrize("harm", ["500", "503", "reset", "cut short"])
 def test_what_passes_is_tried_again_and_nobody_hears_of_it(
-    machine: Machine, proxy: Proxy, harm: Harm, method: str, caplog: pytest.LogCaptureFixture
-) -> None:
+    machine: Machine, proxy: Proxy, harm: Harm, method: str, caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(remote_module, "_FIRST_WAIT", 0.02)
     proxy.fail(harm, method, times=2)
     [name] = write_rows(machine("a"), TEXTS)
     proxy.fail(harm, method, f"{name}.safetensors", times=2)
@@ -178,6 +180,7 @@ def test_killed_before_the_upload_the_same_command_uploads_what_was_computed(
         ("nonsense://bucket/secret", "protocol nonsense:// is not known"),
         ("simplecache::s3://bucket/x", "no place"),
         ("s3://", "no place"),
+        ("AKIA:secret@s3://bucket", "password or a query"),
     ],
 )
 def test_urls_that_cannot_be_used_are_refused_and_secrets_not_repeated(named: str, said: str) -> None:
