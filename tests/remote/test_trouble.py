@@ -14,7 +14,7 @@ import pytest
 
 from frozenhead.cache import SpaceStore, VectorCache, text_keys
 from frozenhead.cache import remote as remote_module
-from frozenhead.errors import StorageError, UsageError
+from frozenhead.errors import CacheDamaged, StorageError, UsageError
 from tests.cache.examples import assert_absent, assert_held, make_space, tokens_of, vectors_of, write_rows
 from tests.remote.conftest import CREDENTIALS, Machine, files, objects
 from tests.remote.server import Harm, Proxy
@@ -77,6 +77,9 @@ def test_reading_works_where_writing_is_not_allowed(
         assert_absent(reader, TEXTS)
     assert ["passed over" in record.message for record in caplog.records] == [True]
     assert proxy.count("GET", f"{name}.safetensors") == 3  # by b, and twice by c, for good
+    with pytest.raises(CacheDamaged):  # who goes by it looks again, and is told all the same
+        reader.lookup(text_keys(TEXTS), shards=[name])
+    assert len(caplog.records) == 1
 
 
 def test_a_bucket_that_is_not_there_is_told_at_once(machine: Machine, url: str, bucket: str, boto: Any) -> None:
