@@ -157,6 +157,7 @@ def test_verify_reads_the_store_and_heals_it_from_the_mirror(
     machine("a")
     result = verify_shards(url)
     assert sorted(bad["shard"] for bad in result["bad"]) == sorted([one, two])
+    assert result["quarantined"] == 2
     assert_held(machine("b"), ["one"])
     assert_absent(machine("b"), ["two"])
     machine("c")

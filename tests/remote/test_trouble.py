@@ -137,7 +137,8 @@ def test_a_full_disk_here_is_told_at_once(machine: Machine, monkeypatch: pytest.
     here = machine("b")
     import s3fs
 
-    def full(*_: Any, **__: Any) -> None:
+    def full(_: Any, there: str, here: str, **__: Any) -> None:
+        Path(here).write_bytes(b"half")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(s3fs.S3FileSystem, "get_file", full)
