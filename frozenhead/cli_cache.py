@@ -1,6 +1,7 @@
 """`frozenhead cache ...` on the command line: parse, call, print; no logic."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -157,14 +158,16 @@ def cache_compact(
 
 @cache_app.command("path")
 def cache_path(cache_dir: CacheDir = None, as_json: Json = False, quiet: Quiet = False) -> None:  # noqa: ARG001
-    """Print the cache folder."""
-    from frozenhead.cache import default_folder
+    """Print the cache folder; of a URL, its mirror on this machine."""
+    from frozenhead.commands.caches import cache_path as find_path
 
-    folder = str(cache_dir or default_folder())
+    result = find_path(cache_dir)
     if as_json:
-        print_json({"folder": folder})
-    else:
-        print_lines([folder])
+        print_json(result)
+        return
+    print_lines([result["folder"]])
+    if result["url"]:
+        print_notice(f"this is the mirror of {result['url']}")
 
 
 @cache_app.command("export")
@@ -207,7 +210,7 @@ def _agreed(question: str, *, yes: bool) -> bool:
 
 
 def _item_line(item: dict[str, Any], folder: str) -> str:
-    return f"{Path(item['path']).relative_to(folder)} ({item['reason']}, {size_text(item['bytes'])})"
+    return f"{item['path'].removeprefix(folder).lstrip(os.sep)} ({item['reason']}, {size_text(item['bytes'])})"
 
 
 def _cells(one: dict[str, Any]) -> tuple[object, ...]:

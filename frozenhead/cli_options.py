@@ -10,14 +10,16 @@ from frozenhead.errors import UsageError
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No lines and no bars on stderr, only warnings and errors.")]
 CacheDir = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
-        "--cache-dir", metavar="DIR", help="The cache; default FROZENHEAD_CACHE_DIR or the user's cache folder."
+        "--cache-dir",
+        metavar="DIR|URL",
+        help="The cache, also s3://...; default FROZENHEAD_CACHE_DIR or the user's cache folder.",
     ),
 ]
 RunCacheDir = Annotated[
-    Path | None,
-    typer.Option("--cache-dir", metavar="DIR", help="The cache, if it moved since embed; default the run's."),
+    str | None,
+    typer.Option("--cache-dir", metavar="DIR|URL", help="The cache, if it moved since embed; default the run's."),
 ]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The run folder that embed made.")]
 Features = Annotated[str, typer.Option("--features", metavar="NAMES", help="Feature sets, comma-separated, or all.")]

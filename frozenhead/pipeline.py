@@ -41,7 +41,7 @@ def load_pipeline(
     device : str
         `auto`, `cpu`, `cuda` or `cuda:N`.
     backend : {"auto", "torch", "openvino"}
-    cache_dir : path, optional
+    cache_dir : path or URL, optional
         Where vectors of the texts are kept; default `FROZENHEAD_CACHE_DIR`, else the user's cache folder.
 
     Returns

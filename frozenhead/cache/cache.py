@@ -9,14 +9,16 @@ from pathlib import Path
 import platformdirs
 
 from frozenhead.cache.folder import SpaceFolder, Verify
+from frozenhead.cache.inventory import Holding, far_probes, far_waste, remove_far, survey, whole_space, widen
+from frozenhead.cache.mirror import MirrorFolder, mirror_folder
 from frozenhead.cache.place import FORMAT, check_cache_folder, check_space_folder, place
+from frozenhead.cache.remote import Remote, check_url, is_url
 from frozenhead.cache.shard import is_shard_name
 from frozenhead.cache.space import Space
 from frozenhead.cache.store import SpaceStore
 from frozenhead.cache.upkeep import (
     PruneItem,
     SpaceSummary,
-    file_size,
     find_models,
     find_probes,
     find_waste,
@@ -61,20 +63,37 @@ class Pruned:
 
 
 def default_folder() -> Path:
-    """`FROZENHEAD_CACHE_DIR` if set, else the user's cache folder for frozenhead."""
-    named = os.environ.get("FROZENHEAD_CACHE_DIR")
-    return place(named or platformdirs.user_cache_dir("frozenhead"))
+    """`FROZENHEAD_CACHE_DIR` if set, else the user's cache folder for frozenhead; of a URL its mirror."""
+    return cache_place(None)[0]
+
+
+def cache_place(named: str | os.PathLike[str] | None) -> tuple[Path, str | None]:
+    """The folder of a cache, and its URL if that is the mirror of an object store. Raises `UsageError`."""
+    default = os.environ.get("FROZENHEAD_CACHE_DIR") or platformdirs.user_cache_dir("frozenhead")
+    chosen = default if named is None else named
+    if not is_url(chosen):
+        return place(chosen), None
+    url = check_url(str(chosen))
+    return mirror_folder(url), url
 
 
 class VectorCache:
-    """All spaces under one folder.
+    """All spaces under one folder, or in one object store.
 
     Parameters
     ----------
-    folder : path, optional
+    folder : path or URL, optional
         Default: `FROZENHEAD_CACHE_DIR`, else the user's cache folder. Created, private (0700), when first written to.
+        A URL, a string such as `s3://bucket/folder`, is reached through a mirror, a folder of its own.
     verify : {"lazy", "always", "never"}
         When a shard is hashed: on first touch, on every touch, or not at all.
+
+    Attributes
+    ----------
+    folder : Path
+        The folder, or the mirror.
+    url : str or None
+        The object store.
 
     Examples
     --------
@@ -87,10 +106,16 @@ class VectorCache:
     def __init__(self, folder: str | os.PathLike[str] | None = None, *, verify: Verify = "lazy") -> None:
         if verify not in ("lazy", "always", "never"):
             raise ValueError(f"verify must be 'lazy', 'always' or 'never', got {verify!r}.")
-        self.folder = default_folder() if folder is None else place(folder)
+        self.folder, self.url = cache_place(folder)
         check_cache_folder(self.folder)
+        self._remote = None if self.url is None else Remote(self.url, self.folder)
         self._verify: Verify = verify
         self._stores: dict[str, SpaceStore] = {}
+
+    @property
+    def location(self) -> str:
+        """What a run notes, to find the cache again: the folder's path without links, or the URL."""
+        return self.url or str(self.folder.resolve())
 
     def space(self, space: Space) -> SpaceStore:
         """The store of one space. Nothing is created on disk before something is written.
@@ -100,13 +125,15 @@ class VectorCache:
         if space.id not in self._stores:
             folder = self.folder / FORMAT / space.id
             check_space_folder(folder)
-            self._stores[space.id] = SpaceStore(folder, space, self._verify)
+            self._stores[space.id] = SpaceStore(folder, space, self._verify, self._shards_of(folder, space))
         return self._stores[space.id]
 
     def spaces(self) -> list[SpaceSummary]:
         """What is there, space by space. Raises `StorageError` if it may not be read."""
+        held = self._survey()
         with storage_errors(self.folder, "list"):
-            return [summarise(folder) for folder in self._space_folders()]
+            near = [summarise(folder) for folder in self._space_folders()]
+        return [widen(one, held[one.id], self.folder) if one.id in held else one for one in near]
 
     def model_bytes(self) -> list[int]:
         """The size of each converted encoder that is kept beside the spaces."""
@@ -115,6 +142,7 @@ class VectorCache:
 
     def open_space(self, prefix: str) -> SpaceStore:
         """The store whose id starts with `prefix`, from its `space.json`. Raises `LookupError` if not exactly one."""
+        self._survey()
         folders = [folder for folder in self._space_folders() if folder.name.startswith(prefix)]
         if len(folders) != 1:
             raise LookupError(f"{len(folders)} spaces start with {prefix!r}")
@@ -131,11 +159,12 @@ class VectorCache:
         progress : callable
             Called with (bytes done, bytes in all) after each shard.
         """
+        self._survey()
         with storage_errors(self.folder, "read"):
-            folders = [SpaceFolder(p, read_description(p)[0]) for p in self._space_folders()]
+            folders = [self._shards_of(p, read_description(p)[0]) for p in self._space_folders()]
             for folder in folders:
                 folder.put_back()
-            shards = [(folder, name, file_size(folder.shard(name))) for folder in folders for name in folder.names()]
+            shards = [(folder, name, folder.size(name)) for folder in folders for name in folder.names()]
         whole, done, bad = sum(size for _, _, size in shards), 0, []
         for folder, name, size in shards:
             reason = folder.check(name)
@@ -175,25 +204,44 @@ class VectorCache:
         dry_run : bool
             Remove nothing; tell what would go.
         """
+        held = self._survey()
         with storage_errors(self.folder, "prune"):
             items, kept = [], []
             for folder in self._space_folders():
-                reason = "named" if folder.name in spaces else _unused(folder, unused_seconds)
+                far = held.get(folder.name)
+                reason = "named" if folder.name in spaces else _unused(folder, unused_seconds, far)
                 if quarantine and not dry_run:
                     SpaceFolder(folder, read_description(folder)[0]).put_back()
                 if reason and not pinned and live_pins(folder):
                     kept.append(folder.name)
                     reason = None
-                items += (
+                near = (
                     [whole_folder(folder, reason)]
                     if reason
                     else find_waste(folder, temporary=temporary, quarantine=quarantine)
                 )
+                items += near
+                if self._remote and far:
+                    items += (
+                        [whole_space(self._remote, folder, far, reason)]
+                        if reason
+                        else far_waste(self._remote, folder, far, near, temporary=temporary, quarantine=quarantine)
+                    )
             items += find_probes(self.folder / FORMAT) if temporary else []
+            items += far_probes(self._remote, self.folder) if temporary and self._remote else []
             items += find_models(self.folder, temporary=temporary, models=models)
             if not dry_run:
-                remove_waste(items)
+                if self._remote:  # first: what is still in the mirror would be uploaded again
+                    remove_far(self._remote, items)
+                remove_waste([item for item in items if item.url is None])
         return Pruned(items=tuple(items), kept=tuple(kept))
+
+    def _shards_of(self, folder: Path, space: Space | None) -> SpaceFolder:
+        return MirrorFolder(folder, space, self._remote) if self._remote else SpaceFolder(folder, space)
+
+    def _survey(self) -> dict[str, Holding]:
+        """What an object store holds, by space; the mirror has a folder for each of these from then on."""
+        return survey(self._remote, self.folder) if self._remote else {}
 
     def _space_folders(self) -> list[Path]:
         top = self.folder / FORMAT
@@ -206,9 +254,11 @@ class VectorCache:
         return folders
 
 
-def _unused(folder: Path, seconds: float | None) -> str | None:
+def _unused(folder: Path, seconds: float | None, far: Holding | None) -> str | None:
     """Why a space may go for its age, if it may."""
     used = last_use(folder)
+    if far and far.last_change is not None:
+        used = max(used or 0, int(far.last_change * 1e9))
     if seconds is None or used is None or time.time() - used / 1e9 < seconds:
         return None
     day = utc_time(used / 1e9)

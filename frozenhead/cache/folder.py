@@ -8,7 +8,7 @@ import logging
 import os
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -18,6 +18,7 @@ from typing import Literal
 import numpy as np
 
 from frozenhead.cache.keys import KEY_BYTES
+from frozenhead.cache.pins import write_pin
 from frozenhead.cache.shard import (
     HEADER_LIMIT,
     SUFFIX,
@@ -31,9 +32,10 @@ from frozenhead.cache.shard import (
     check_in_pieces,
     check_shard,
     check_size,
-    is_shard_name,
+    is_shard_file,
 )
 from frozenhead.cache.space import Space
+from frozenhead.cache.upkeep import file_size
 from frozenhead.errors import CacheDamaged, FormatRefused
 from frozenhead.files import close, open_plain, storage_errors
 
@@ -78,6 +80,26 @@ class SpaceFolder:
     def shard(self, name: str) -> Path:
         """Where the shard of this name lies."""
         return self.path / "shards" / f"{name}{SUFFIX}"
+
+    def size(self, name: str) -> int:
+        """Bytes of a shard; 0 if it has gone since it was listed."""
+        return file_size(self.shard(name))
+
+    def share(self, file: str) -> None:
+        """Let others see a file of the space that was just written: here they see it at once."""
+
+    def share_all(self) -> None:
+        """Let others see all that is here."""
+
+    def take_description(self, time: float | None = None) -> None:
+        """Get the `space.json` that others have written: here it is in its place."""
+
+    def check_shared(self) -> None:
+        """Try whether `share` will do."""
+
+    def note_pin(self, holder: Path, shards: Sequence[str]) -> None:
+        """Note that the run's file `holder` goes by these shards. Raises `StorageError`."""
+        write_pin(self.path, holder, shards)
 
     def open(self, name: str, *, verify: Verify, scratch: "Scratch | None" = None, vectors: bool = True) -> OpenShard:
         """A shard, open for reading, to be closed by the caller.
@@ -130,7 +152,7 @@ class SpaceFolder:
 
     def open_ahead(
         self, names: Sequence[str], *, verify: Verify, vectors: bool = True
-    ) -> Iterator[tuple[str, Callable[[], OpenShard]]]:
+    ) -> Generator[tuple[str, Callable[[], OpenShard]]]:
         """Each name with a function that opens its shard: while one is used, the next is read and hashed.
 
         Functions raise as `open` does. A shard holds until the next one is asked for.
@@ -233,11 +255,6 @@ class Scratch:
         if len(self._memory) < size:
             self._memory = np.empty(size, np.uint8)
         return self._memory[:size]
-
-
-def is_shard_file(name: str) -> bool:
-    """Whether a file name is that of a shard."""
-    return name.endswith(SUFFIX) and is_shard_name(name.removesuffix(SUFFIX))
 
 
 def _open_file(path: Path) -> tuple[int, os.stat_result]:

@@ -2,6 +2,7 @@
 
     <space>/pins/<sha256 of the holder's path>.json   {"holder": ..., "host": ..., "shards": [...], "check": ...}
 
+In an object store, which many hosts with equal paths share, the hash is of host, newline and path.
 The holder is a file of the run that names the space. It is the run's own list that a `fit` goes by; the pin
 is what `prune` and `compact` see of it. A pin whose holder is gone, or names the space no more, is stale; one that
 another host wrote, whose disk may not be seen from here, only after 30 days.
@@ -49,18 +50,22 @@ class Pin:
         return self.live and (self.holder is None or name in self.shards)
 
 
-def write_pin(space: Path, holder: Path, shards: Iterable[str]) -> None:
-    """Note that `holder` refers to these shards. An equal pin is left as it is. Raises `StorageError`."""
+def write_pin(space: Path, holder: Path, shards: Iterable[str], *, by_host: bool = False) -> Path:
+    """Note that `holder` refers to these shards; returns the pin's file. Raises `StorageError`.
+
+    An equal pin is left as it is. With `by_host` another host's run of the same path has another pin.
+    """
     holder = holder.resolve()
-    path = _pin_path(space, holder)
+    path = _pin_path(space, holder, host_name() if by_host else None)
     facts = {"holder": str(holder), "host": host_name(), "shards": sorted(set(shards))}
     content = _ascii_json({**facts, "check": _digest(facts)})
     with suppress(OSError):
         if read_file(path) == content:
             os.utime(path)
-            return
+            return path
     make_folder(path.parent, mode=_PRIVATE)
     write_file(path, content)
+    return path
 
 
 def read_pins(space: Path) -> list[Pin]:
@@ -77,7 +82,7 @@ def _read_pin(space: Path, path: Path) -> Pin:
         content = json.loads(read_file(path))
         check, holder = content.pop("check"), Path(str(content["holder"]))
         shards = tuple(str(name) for name in content["shards"])
-        if check != _digest(content) or path != _pin_path(space, holder):
+        if check != _digest(content) or path not in {_pin_path(space, holder, h) for h in (None, content["host"])}:
             raise ValueError("altered")
         live = _names_space(holder, space.name) or (content["host"] != host_name() and _is_fresh(path))
     except FileNotFoundError:
@@ -102,8 +107,9 @@ def _is_fresh(path: Path) -> bool:
     return time.time() - path.stat().st_mtime < _FRESH_SECONDS
 
 
-def _pin_path(space: Path, holder: Path) -> Path:
-    return space / "pins" / f"{hashlib.sha256(os.fsencode(holder)).hexdigest()}.json"
+def _pin_path(space: Path, holder: Path, host: str | None) -> Path:
+    whose = os.fsencode(holder) if host is None else os.fsencode(f"{host}\n{holder}")
+    return space / "pins" / f"{hashlib.sha256(whose).hexdigest()}.json"
 
 
 def _digest(facts: dict[str, Any]) -> str:

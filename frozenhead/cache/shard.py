@@ -182,6 +182,18 @@ def is_shard_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
+def is_shard_file(name: str) -> bool:
+    """Whether a file name is that of a shard."""
+    return name.endswith(SUFFIX) and is_shard_name(name.removesuffix(SUFFIX))
+
+
+def rows_by_size(space: Space, size: int) -> int:
+    """Rows of a shard of so many bytes; 0 if no number of rows gives that size."""
+    row = 4 + KEY_BYTES + space.dim * np.dtype(space.dtype).itemsize
+    likely = range(max(size - HEADER_LIMIT, 0) // row, size // row + 1)
+    return next((rows for rows in likely if shard_layout(space, rows).size == size), 0)
+
+
 def check_size(start: bytes, size: int) -> None:
     """Raise `BadShard` unless a file of `size` bytes that begins with `start` is as long as its header says.
 

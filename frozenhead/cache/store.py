@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 
 from frozenhead.cache.folder import PRIVATE, SpaceFolder, Verify
 from frozenhead.cache.keys import KEY_BYTES, Keys, WantedKeys, distinct_keys, join_keys
-from frozenhead.cache.pins import write_pin
 from frozenhead.cache.shard import BadShard, OpenShard, is_shard_name
 from frozenhead.cache.space import Space
 from frozenhead.cache.upkeep import note_use, read_description
@@ -61,11 +60,11 @@ class Lookup:
 class SpaceStore:
     """The vectors of one space. Made by `VectorCache.space`."""
 
-    def __init__(self, folder: Path, space: Space, verify: Verify) -> None:
+    def __init__(self, folder: Path, space: Space, verify: Verify, shards: SpaceFolder | None = None) -> None:
         self.folder = folder
         self.space = space
         self._verify: Verify = verify
-        self._shards = SpaceFolder(folder, space)
+        self._shards = shards or SpaceFolder(folder, space)
         self._note_again = 0.0  # when to note the use of the space next
 
     def shard(self, name: str) -> Path:
@@ -147,7 +146,13 @@ class SpaceStore:
         self.settle()
         self.describe(recorded or {})
         note_use(self.folder)
-        return ShardWriter(self.folder / "shards", self.space, flush_bytes=flush_bytes, flush_seconds=flush_seconds)
+        return ShardWriter(
+            self.folder / "shards",
+            self.space,
+            flush_bytes=flush_bytes,
+            flush_seconds=flush_seconds,
+            publish=self._shards.share,
+        )
 
     def check_writable(self) -> None:
         """Try to write where vectors will go: better now than after an hour's work. Raises `StorageError`."""
@@ -156,6 +161,7 @@ class SpaceStore:
             for folder in (spaces.parent, spaces):
                 make_folder(folder, mode=PRIVATE)
             check_writable(shards if shards.is_dir() else spaces)  # a space without vectors is not made
+        self._shards.check_shared()
 
     def settle(self) -> None:
         """Make durable the names of all that is there, before anybody relies on it. Raises `StorageError`.
@@ -166,16 +172,19 @@ class SpaceStore:
         with storage_errors(self.folder, "sync"):
             for folder in (shards, *shards.parents):
                 sync_folder(folder)
+        self._shards.share_all()
 
     def describe(self, recorded: dict[str, Any]) -> None:
         """Write `space.json` where it is missing or damaged; a sound one is left as it is. Raises `StorageError`."""
+        self._shards.take_description()
         if read_description(self.folder)[0] != self.space:
             content = {"id": self.space.id, "space": self.space.to_dict(), "recorded": recorded}
             write_json(self.folder / "space.json", content)
+            self._shards.share("space.json")
 
     def refer(self, holder: Path, shards: Sequence[str]) -> None:
         """Note that the run's file `holder` goes by these shards, for `prune` and `compact`. Raises `StorageError`."""
-        write_pin(self.folder, holder, shards)
+        self._shards.note_pin(holder, shards)
 
     def shard_keys(self, name: str, *, strict: bool = False) -> Keys:
         """The keys of one shard, uint8 (n, 32), sorted; of one that is gone or bad none or, if `strict`, an error."""

@@ -12,9 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from frozenhead.cache.folder import is_shard_file
 from frozenhead.cache.pins import Pin, read_pins
-from frozenhead.cache.shard import HEADER_LIMIT
+from frozenhead.cache.shard import HEADER_LIMIT, is_shard_file
 from frozenhead.cache.space import Space
 from frozenhead.files import TEMPORARY_PREFIX, host_name, read_file
 
@@ -24,7 +23,7 @@ MODELS = "models"
 _PID = re.compile(r"[1-9][0-9]{0,8}")
 DESCRIPTION_LIMIT = 2**24  # bytes of a space.json; of a damaged one the size may be anything
 _ROWS = re.compile(rb'"keys":\{"dtype":"U8","shape":\[([0-9]{1,15}),32\]')
-_ABANDONED_SECONDS = 24 * 3600.0
+DAY_SECONDS = 24 * 3600.0  # after that a temporary file is abandoned
 _UNFINISHED = "unfinished file of a stopped process"
 
 
@@ -63,11 +62,12 @@ class SpaceSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class PruneItem:
-    """A file or folder that `prune` removes, why, and its size in bytes."""
+    """A file or folder that `prune` removes, why, and its size in bytes; `url` if it stands in an object store."""
 
     path: Path
     reason: str
     bytes: int
+    url: str | None = None
 
 
 def summarise(folder: Path) -> SpaceSummary:
@@ -201,7 +201,7 @@ def _is_abandoned(path: Path) -> bool:
     if not path.name.startswith(TEMPORARY_PREFIX):
         return False
     try:
-        if time.time() - path.lstat().st_mtime > _ABANDONED_SECONDS:
+        if time.time() - path.lstat().st_mtime > DAY_SECONDS:
             return True
     except FileNotFoundError:
         return False

@@ -37,6 +37,8 @@ class ShardWriter:
         Commit when the oldest gathered row is this old.
     clock : callable
         Seconds, monotonic.
+    publish : callable
+        Called with the name of a shard's file once it is written, before the shard counts as committed.
     """
 
     def __init__(
@@ -47,12 +49,14 @@ class ShardWriter:
         flush_bytes: int = FLUSH_BYTES,
         flush_seconds: float = FLUSH_SECONDS,
         clock: Callable[[], float] = time.monotonic,
+        publish: Callable[[str], None] = lambda file: None,  # noqa: ARG005
     ) -> None:
         self._folder = folder
         self._space = space
         self._flush_bytes = flush_bytes
         self._flush_seconds = flush_seconds
         self._clock = clock
+        self._publish = publish
         self._blocks: list[tuple[Keys, NDArray[Any], NDArray[np.int32]]] = []
         self._bytes = 0
         self._since = 0.0
@@ -98,6 +102,7 @@ class ShardWriter:
         parts = encode_shard(self._space, keys, vectors, tokens)
         name = shard_name(*parts)
         write_file(self._folder / f"{name}{SUFFIX}", *parts)
+        self._publish(f"{self._folder.name}/{name}{SUFFIX}")
         self.committed.append(name)
         note_use(self._folder.parent)
         self._blocks.clear()

@@ -14,6 +14,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from frozenhead.cache import SpaceStore, SpaceSummary, VectorCache, compact
+from frozenhead.cache.cache import cache_place
+from frozenhead.cache.remote import is_url
 from frozenhead.cache.upkeep import utc_time
 from frozenhead.commands.vectors import view_records
 from frozenhead.commands.voice import Silence, Voice
@@ -26,24 +28,24 @@ _DAY = 24 * 3600.0
 _WRITE_IT_ANEW = "Run the `frozenhead embed` command that made the space again: it writes the file anew."
 
 
-def list_spaces(cache_dir: Path | None) -> dict[str, Any]:
+def list_spaces(cache_dir: str | Path | None) -> dict[str, Any]:
     """The cache's folder and its spaces, with rows, shards and bytes as their headers say, and its converted models."""
     cache = VectorCache(cache_dir)
     return {
-        "folder": str(cache.folder),
+        "folder": _named(cache),
         "spaces": [_described(s) for s in cache.spaces()],
         "models": {"count": len(sizes := cache.model_bytes()), "bytes": sum(sizes)},
     }
 
 
-def verify_shards(cache_dir: Path | None, voice: Voice | None = None) -> dict[str, Any]:
+def verify_shards(cache_dir: str | Path | None, voice: Voice | None = None) -> dict[str, Any]:
     """Hash every shard anew; bad ones go to quarantine."""
     cache = VectorCache(cache_dir)
     begun = time.perf_counter()
     with (voice or Silence()).bar("verify", unit="MiB") as progress:
         checked = cache.check_all(lambda done, whole: progress(done // _MIB, whole // _MIB))
     return {
-        "folder": str(cache.folder),
+        "folder": _named(cache),
         "shards": checked.shards,
         "bytes": checked.bytes,
         "seconds": round(time.perf_counter() - begun, 3),
@@ -83,7 +85,7 @@ class PruneOptions:
             raise UsageError(f"--unused is {self.unused_days}; it takes a number of days, 0 or more.")
 
 
-def prune(cache_dir: Path | None, options: PruneOptions, *, dry_run: bool) -> dict[str, Any]:
+def prune(cache_dir: str | Path | None, options: PruneOptions, *, dry_run: bool) -> dict[str, Any]:
     """Remove what was named, or tell what would go.
 
     Raises
@@ -111,19 +113,30 @@ def prune(cache_dir: Path | None, options: PruneOptions, *, dry_run: bool) -> di
         dry_run=dry_run,
     )
     return {
-        "folder": str(cache.folder),
+        "folder": _named(cache),
         "dry_run": dry_run,
         "bytes": sum(item.bytes for item in pruned.items),
-        "items": [{"path": str(i.path), "reason": i.reason, "bytes": i.bytes} for i in pruned.items],
+        "items": [{"path": i.url or str(i.path), "reason": i.reason, "bytes": i.bytes} for i in pruned.items],
         "kept": [{"space": name, "used_by": _runs(there[name])} for name in pruned.kept],
     }
 
 
 def compact_spaces(
-    cache_dir: Path | None, *, spaces: tuple[str, ...], dry_run: bool, voice: Voice | None = None
+    cache_dir: str | Path | None, *, spaces: tuple[str, ...], dry_run: bool, voice: Voice | None = None
 ) -> dict[str, Any]:
-    """Merge the small shards of each space, or of those named by the start of their ids."""
+    """Merge the small shards of each space, or of those named by the start of their ids.
+
+    Raises
+    ------
+    UsageError
+        No such space, or the cache is an object store: runs of other machines go by its shards.
+    """
     cache = VectorCache(cache_dir)
+    if cache.url is not None:
+        raise UsageError(
+            f"{cache.url} cannot be compacted: runs on other machines go by its shards. They may stay as they are; or "
+            "copy the place to a folder (`aws s3 sync`, say), and compact that with --cache-dir."
+        )
     there = {s.id: s for s in cache.spaces()}
     ids = tuple(one_space(tuple(there), prefix) for prefix in spaces)
     wanted = [s for s in there.values() if s.id in ids or not ids]
@@ -138,11 +151,11 @@ def compact_spaces(
             result = compact(cache.space(summary.space), repin=repin, dry_run=dry_run, progress=progress)
         done.append({**asdict(result), "removed": len(result.removed), "written": len(result.written)})
     skipped = [s.id for s in wanted if s.space is None]
-    return {"folder": str(cache.folder), "dry_run": dry_run, "spaces": done, "skipped": skipped}
+    return {"folder": _named(cache), "dry_run": dry_run, "spaces": done, "skipped": skipped}
 
 
 def export(
-    cache_dir: Path | None, *, space: str, out: Path, to: Literal["parquet", "npy"] | None = None
+    cache_dir: str | Path | None, *, space: str, out: Path, to: Literal["parquet", "npy"] | None = None
 ) -> dict[str, Any]:
     """Write a space's vectors, each key once.
 
@@ -176,6 +189,12 @@ def export(
         "out": str(out),
         "quarantined": quarantined,
     }
+
+
+def cache_path(cache_dir: str | Path | None) -> dict[str, Any]:
+    """The folder of the cache, and the URL whose mirror it is, or None."""
+    folder, url = cache_place(cache_dir)
+    return {"folder": str(folder), "url": url}
 
 
 def one_space(ids: tuple[str, ...], prefix: str) -> str:
@@ -213,6 +232,11 @@ def _described(summary: SpaceSummary) -> dict[str, Any]:
     }
 
 
+def _named(cache: VectorCache) -> str:
+    """The cache as its user knows it."""
+    return cache.url or str(cache.folder)
+
+
 def _runs(summary: SpaceSummary) -> str:
     """The runs that refer to a space, for people."""
     runs = sorted({str(path.parent.parent) for path in summary.runs})
@@ -229,8 +253,8 @@ def _repin(cache: Path, space: str, holder: Path, new: Mapping[str, tuple[str, .
     if record is None:
         raise RunDamaged(f"{holder} is no feature set of a run.")
     own = Path(record["cache"])
-    if own.exists() and not own.samefile(cache):
-        raise RunDamaged(f"{holder} goes by the cache {own}.")
+    if is_url(record["cache"]) or (own.exists() and not own.samefile(cache)):
+        raise RunDamaged(f"{holder} goes by the cache {record['cache']}.")
     views = [entry for _, entry in view_records(record, holder.stem)]
     entry = next((one for one in (record, *views) if one["space"] == space), None)
     if entry is None:

@@ -106,7 +106,7 @@ def _write_feature(
     old = run.features(damaged="skip").get(name, {})
     record = {
         **_feature_identity(options, checkpoint, store.space),
-        "cache": str(cache.folder.resolve()),
+        "cache": cache.location,
         "shards": list(embedded.shards[pooling]),
         "rows": len(embedded.keys),
         "distinct": embedded.distinct,

@@ -63,7 +63,7 @@ class FitOptions:
         Train heads again that are stored just so.
     yes : bool
         Begin a search however long it is estimated to take.
-    cache_dir : Path, optional
+    cache_dir : path or URL, optional
         Where the cache is now, if it moved since `embed`.
     """
 
@@ -85,7 +85,7 @@ class FitOptions:
     jobs: int = 1
     refit: bool = False
     yes: bool = False
-    cache_dir: Path | None = None
+    cache_dir: str | Path | None = None
 
     def __post_init__(self) -> None:
         known_heads(self.heads)

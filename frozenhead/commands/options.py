@@ -51,7 +51,7 @@ class EmbedOptions:
         Dropout views of the training rows, computed beside the eval-mode vectors.
     view_seed : int, optional
         Of their masks; default that of the views the run has, else that of the split.
-    cache_dir : Path, optional
+    cache_dir : path or URL, optional
     recipe : str, optional
         Recorded in the run.
     overwrite : bool
@@ -72,7 +72,7 @@ class EmbedOptions:
     auto_length: bool = False
     views: int = 0
     view_seed: int | None = None
-    cache_dir: Path | None = None
+    cache_dir: str | Path | None = None
     recipe: str | None = None
     overwrite: bool = False
     dry_run: bool = False
@@ -116,7 +116,7 @@ def embed_options(
     normalize: bool | None = None,
     revision: str | None = None,
     name: str | None = None,
-    cache_dir: Path | None = None,
+    cache_dir: str | Path | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
     long: str = "cut",

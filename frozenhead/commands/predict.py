@@ -53,7 +53,7 @@ class PredictOptions:
     text : str, optional
         The text column; default the one of the run, else guessed.
     device : str
-    cache_dir : Path, optional
+    cache_dir : path or URL, optional
     raw : bool
         Leave cells that look like formulas as they are.
     format, encoding, delimiter
@@ -68,7 +68,7 @@ class PredictOptions:
     model: str | None = None
     text: str | None = None
     device: str = "auto"
-    cache_dir: Path | None = None
+    cache_dir: str | Path | None = None
     raw: bool = False
     format: str | None = None
     encoding: str = "utf-8"

@@ -31,14 +31,14 @@ class ReportOptions:
         Cosine from which two texts are near copies, in (0, 1].
     errors : Path, optional
         A file for every row that the selected head gets wrong: .csv, .tsv, .jsonl or .parquet.
-    cache_dir : Path, optional
+    cache_dir : path or URL, optional
         Where the vectors are, if not where the run says.
     """
 
     run: Path
     near: float = NEAR
     errors: Path | None = None
-    cache_dir: Path | None = None
+    cache_dir: str | Path | None = None
 
     @property
     def command(self) -> str:

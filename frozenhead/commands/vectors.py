@@ -77,7 +77,7 @@ def _all(distinct: int) -> str:
 
 
 def run_vectors(
-    run: Run, record: dict[str, Any], corpus: "pd.DataFrame", *, name: str, cache_dir: Path | None
+    run: Run, record: dict[str, Any], corpus: "pd.DataFrame", *, name: str, cache_dir: str | Path | None
 ) -> NDArray[Any]:
     """The vectors of a run's rows, from the shards that the run has pinned: (N, D) of the stored dtype.
 
@@ -90,7 +90,7 @@ def run_vectors(
 
 
 def run_views(
-    run: Run, record: dict[str, Any], corpus: "pd.DataFrame", *, name: str, cache_dir: Path | None
+    run: Run, record: dict[str, Any], corpus: "pd.DataFrame", *, name: str, cache_dir: str | Path | None
 ) -> list[NDArray[Any]]:
     """The dropout views of a feature set, in the order of their index: of each an array (n_train, D).
 
@@ -122,7 +122,7 @@ def check_finite(
     vectors: NDArray[Any],
     *,
     name: str,
-    cache_dir: Path | None,
+    cache_dir: str | Path | None,
     view: View | None = None,
 ) -> None:
     """Raise `CacheDamaged` for a vector of these rows (n, D) that is not finite, naming its row and its shard.
@@ -145,7 +145,7 @@ def check_finite(
 
 
 def view_vectors(
-    run: Run, record: dict[str, Any], rows: "pd.DataFrame", *, view: View, name: str, cache_dir: Path | None
+    run: Run, record: dict[str, Any], rows: "pd.DataFrame", *, view: View, name: str, cache_dir: str | Path | None
 ) -> NDArray[Any]:
     """One view of some training rows of the corpus (n,), from its pinned shards: (n, D) of the stored dtype.
 
@@ -183,7 +183,7 @@ def _pinned_vectors(
     keys: NDArray[np.uint8],
     *,
     name: str,
-    cache_dir: Path | None,
+    cache_dir: str | Path | None,
     view: View | None = None,
 ) -> NDArray[Any]:
     """Vectors (n, D) of a feature set or of one of its views, from the shards that the run has pinned."""

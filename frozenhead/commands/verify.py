@@ -66,7 +66,7 @@ class VerifyOptions:
     seed : int
         Of the sample and of the training.
     device : str
-    cache_dir : Path, optional
+    cache_dir : path or URL, optional
     """
 
     run: Path
@@ -75,7 +75,7 @@ class VerifyOptions:
     steps: int = 50
     seed: int = 2018
     device: str = "auto"
-    cache_dir: Path | None = None
+    cache_dir: str | Path | None = None
 
     def __post_init__(self) -> None:
         if self.sample < 1 or self.steps < 1:

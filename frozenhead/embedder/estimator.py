@@ -42,7 +42,7 @@ class Embedder(TransformerMixin, BaseEstimator):
     device : str
         `auto`, `cpu`, `cuda` or `cuda:N`.
     backend : {"auto", "torch", "openvino"}
-    cache_dir : path, optional
+    cache_dir : path or URL, optional
         Default: `FROZENHEAD_CACHE_DIR`, else the user's cache folder.
     space : str, optional
         The id of the space that a head was trained on: vectors of another one are refused, whatever made it another.

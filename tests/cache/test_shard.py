@@ -14,7 +14,16 @@ from safetensors.numpy import load, save
 
 from frozenhead.cache import Space
 from frozenhead.cache.keys import sorting_order, text_keys
-from frozenhead.cache.shard import BadShard, OpenShard, ShardLayout, check_header, check_shard, shard_name
+from frozenhead.cache.shard import (
+    BadShard,
+    OpenShard,
+    ShardLayout,
+    check_header,
+    check_shard,
+    rows_by_size,
+    shard_layout,
+    shard_name,
+)
 from frozenhead.errors import FormatRefused
 from tests.cache.examples import make_space, shard_bytes, tokens_of, vectors_of
 
@@ -87,6 +96,14 @@ def test_a_shard_is_what_the_safetensors_library_writes(content: tuple[Space, An
     order = sorting_order(keys)
     arrays = {"keys": keys[order], "tokens": tokens[order], "vectors": vectors[order]}
     assert shard_bytes(space, keys, vectors, tokens) == save(arrays, {"frozenhead-shard-1": space.id})
+
+
+@given(rows=st.integers(1, 10**7), dim=st.integers(1, 4096), dtype=st.sampled_from(["float32", "float16"]))
+def test_the_size_of_a_shard_tells_its_rows(rows: int, dim: int, dtype: Any) -> None:
+    space = make_space(dim=dim, dtype=dtype)
+    size = shard_layout(space, rows).size
+    assert rows_by_size(space, size) == rows
+    assert rows_by_size(space, size + 1) == 0  # all are even
 
 
 def test_the_order_in_memory_does_not_matter() -> None:
