@@ -15,8 +15,8 @@ import io
 import json
 import logging
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
@@ -36,6 +36,7 @@ TEXT_FEATURE = "text"  # the feature set of heads that read texts; no encoder's 
 SPLITS = ("train", "val", "test")
 
 _ROWS_AT_ONCE = 2**16
+_BYTES_AT_ONCE = 2**28
 _OLD = ".old-"
 _EMBED_AGAIN = "the same frozenhead embed command"
 _RUN_KEYS: dict[str, type] = {"classes": list, "columns": dict, "corpus_sha256": str, "sources": list, "split": dict}
@@ -89,7 +90,7 @@ class Run:
         self.info = info
 
     @classmethod
-    def create(cls, folder: Path, *, info: dict[str, Any], corpus: "pa.Table") -> "Run":
+    def create(cls, folder: Path, *, info: dict[str, Any], corpus: "Iterable[pa.Table]") -> "Run":
         """Begin a run, `run.json` last.
 
         Parameters
@@ -98,8 +99,8 @@ class Run:
             New, empty, or a run to be replaced: its feature sets, heads and reports are removed.
         info : dict
             What `run.json` says beside the format number.
-        corpus : pyarrow.Table
-            row, text, label, split, key; the strings may be dictionaries.
+        corpus : iterable of pyarrow.Table
+            Its rows, in any number of parts: row, text, label, split, key; the strings may be dictionaries.
         """
         make_folder(folder)
         for name in ("run.json", "report.html", "report.json"):
@@ -108,7 +109,7 @@ class Run:
             if (folder / name).exists():
                 shutil.rmtree(folder / name)
         with new_file(folder / "corpus.parquet") as file:
-            _write_parquet(file, corpus)
+            _write_parquet(file, in_parts(corpus))
             digest = _digest(file)
         info = {"format": RUN_FORMAT, **info, "corpus_sha256": digest}
         write_json(folder / "run.json", info)
@@ -145,11 +146,34 @@ class Run:
 
     def corpus_table(self, columns: Sequence[str] | None = None) -> "pa.Table":
         """The corpus, or some of its columns, in Arrow's memory; raises as `corpus`."""
+        with self._open_corpus() as file:
+            return _read_parquet(file, columns)
+
+    def corpus_rows(self) -> int:
+        """How many rows the corpus has; raises as `corpus`."""
+        import pyarrow.parquet as pq
+
+        with self._open_corpus() as file:
+            return int(pq.ParquetFile(file, pre_buffer=False).metadata.num_rows)
+
+    def corpus_parts(self, columns: Sequence[str]) -> "Iterator[pa.Table]":
+        """Some columns of the corpus, some thousand rows at a time; raises as `corpus`."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        with self._open_corpus() as file:
+            stored = pq.ParquetFile(file, pre_buffer=False, buffer_size=2**20)
+            for batch in stored.iter_batches(_ROWS_AT_ONCE, columns=[*columns], use_threads=False):
+                yield pa.Table.from_batches([batch])
+
+    @contextmanager
+    def _open_corpus(self) -> "Iterator[BinaryIO]":
+        """`corpus.parquet`, its bytes being those that were written."""
         path = self.folder / "corpus.parquet"
         with reading(path, "frozenhead embed --overwrite"), open(path, "rb") as file:
             if _digest(file) != self.info.get("corpus_sha256"):
                 raise ValueError("its bytes changed")
-            return _read_parquet(file, columns)
+            yield file
 
     def features(self, *, damaged: Literal["raise", "skip"] = "raise") -> dict[str, dict[str, Any]]:
         """Feature sets by name. Raises `FormatRefused` and, unless `damaged` says to skip, `RunDamaged`."""
@@ -229,16 +253,39 @@ def parquet_bytes(frame: "pd.DataFrame") -> bytes:
     return buffer.getvalue()
 
 
-def _write_parquet(file: BinaryIO, table: "pa.Table") -> None:
-    """Write a table so many rows at a time; dictionaries become the strings that they stand for."""
+def in_parts(tables: "Iterable[pa.Table]") -> "Iterator[pa.Table]":
+    """The same rows in parts of a fixed number of them, whatever parts they come in; fewer where texts are long."""
+    import pyarrow as pa
+
+    gathered: list[pa.Table] = []
+    rows = size = 0
+    for table in tables:
+        for start in range(0, len(table), _ROWS_AT_ONCE):
+            rest = table.slice(start, _ROWS_AT_ONCE)
+            while len(rest):
+                part = rest.slice(0, _ROWS_AT_ONCE - rows)
+                rest = rest.slice(len(part))
+                gathered.append(part)
+                rows, size = rows + len(part), size + part.nbytes
+                if rows == _ROWS_AT_ONCE or size >= _BYTES_AT_ONCE:
+                    yield pa.concat_tables(gathered)
+                    gathered, rows, size = [], 0, 0
+    if gathered:
+        yield pa.concat_tables(gathered)
+
+
+def _write_parquet(file: BinaryIO, tables: "Iterable[pa.Table]") -> None:
+    """Write tables as one, so many rows at a time; dictionaries become the strings that they stand for."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    plain = {field.name: field.type.value_type for field in table.schema if pa.types.is_dictionary(field.type)}
-    schema = pa.schema([(field.name, plain.get(field.name, field.type)) for field in table.schema])
-    with pq.ParquetWriter(file, schema, use_dictionary=list(plain)) as writer:
-        for start in range(0, len(table), _ROWS_AT_ONCE):
-            writer.write_table(table.slice(start, _ROWS_AT_ONCE).cast(schema))
+    with ExitStack() as stack:
+        writer = None
+        for table in tables:
+            plain = {field.name: field.type.value_type for field in table.schema if pa.types.is_dictionary(field.type)}
+            schema = pa.schema([(field.name, plain.get(field.name, field.type)) for field in table.schema])
+            writer = writer or stack.enter_context(pq.ParquetWriter(file, schema, use_dictionary=list(plain)))
+            writer.write_table(table.cast(schema))
 
 
 def _read_parquet(file: BinaryIO, columns: Sequence[str] | None = None) -> "pa.Table":

@@ -201,7 +201,8 @@ def broken_gzip(source: str, error: Exception) -> str:
     """What to say of a gzip stream that cannot be read to its end."""
     if isinstance(error, EOFError):
         return f"{source} is cut short: its gzip stream has no end. Copy or download it again."
-    return f"{source} is broken gzip ({error}). Copy or download it again."
+    reason = str(error).partition(" 0x")[0]  # the two ways of unpacking word it differently
+    return f"{source} is broken gzip ({reason}). Copy or download it again."
 
 
 def last_line(text: str) -> int:
