@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,6 +95,8 @@ class Corpus:
     columns: dict[str, str | None]
     split_rule: str
     notes: tuple[str, ...]
+
+    bucket_count: ClassVar[int] = 1
 
     @property
     def rows(self) -> int:

@@ -65,6 +65,11 @@ class LargeCorpus:
     notes: tuple[str, ...]
 
     @property
+    def bucket_count(self) -> int:
+        """How many buckets there are."""
+        return self.spool.buckets
+
+    @property
     def rows(self) -> int:
         """How many there are."""
         return self.spool.rows
@@ -77,8 +82,11 @@ class LargeCorpus:
     def buckets(self) -> Iterator[Bucket]:
         """All rows, as many at a time as are embedded together."""
         for number in range(self.spool.buckets):
-            rows, keys, labels, texts = self.spool.bucket(number)
-            yield Bucket(rows=rows, texts=texts, keys=keys, labels=None if self.labels is None else labels)
+            yield self._bucket(number)  # and nothing here holds it while the next is read
+
+    def _bucket(self, number: int) -> Bucket:
+        rows, keys, labels, texts = self.spool.bucket(number)
+        return Bucket(rows=rows, texts=texts, keys=keys, labels=None if self.labels is None else labels)
 
     def tables(self) -> "Iterator[pa.Table]":
         """The table of all rows, some thousands at a time."""
@@ -88,7 +96,7 @@ class LargeCorpus:
         for texts in self.spool.texts():
             rows = slice(first, first + len(texts))
             yield corpus_table(
-                pa.chunked_array([texts]),
+                pa.chunked_array([texts.cast(pa.string())]),
                 first=first,
                 labels=None if self.labels is None else np.asarray(self.labels[rows]),
                 splits=np.asarray(self.splits[rows]),
