@@ -86,7 +86,8 @@ def split_codes(
     strata = stratify(labels, groups, smallest=min(shares))
     _, val, test = shares
     parts = np.full(len(strata.classes), TRAIN, np.int8)  # (U,)
-    held = strata.cut(np.arange(len(parts)), share=val + test, seed=seed)
+    every = strata.units if groups is None else np.arange(len(parts))
+    held = strata.cut(every, share=val + test, seed=seed)
     parts[held] = VAL
     parts[strata.cut(held, share=test / (val + test), seed=seed)] = TEST
     splits = parts if groups is None else parts[strata.units]  # (U,) -> (N,)
