@@ -1,7 +1,7 @@
 """A million texts in the cache: how long `frozenhead embed` takes, and the memory that it and the first run need.
 
     python benchmarks/million.py spamdata_v2.csv [--rows 250000,500000,1000000] [--repeats 5] [--no-cold]
-    python benchmarks/million.py spamdata_v2.csv --rows 1000000,10000000 --stream --short [--by text] [--repeats 1]
+    python benchmarks/million.py spamdata_v2.csv --rows 1000000,10000000 --stream --short --by stratified,text [--repeats 1]
 
 Repeats the texts of the file under numbers, so that each stands once, with a random BERT of 1 layer and 32 dimensions.
 A warm run finds random vectors of its texts in the cache; a cold run computes them all. Every command is a process of
@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from itertools import cycle, islice
+from itertools import cycle, islice, product
 from pathlib import Path
 from subprocess import DEVNULL
 
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--rows", default="250000,500000,1000000")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--stream", action="store_true", help="Read in parts, in little memory.")
-    parser.add_argument("--by", choices=("stratified", "text"), default="stratified", help="The rule of the splits.")
+    parser.add_argument("--by", default="stratified", help="The rules of the splits, with commas.")
     parser.add_argument("--short", action="store_true", help="Two words and a number instead of the whole texts.")
     parser.add_argument("--no-cold", action="store_true", help="Leave out the runs that compute every vector.")
     parser.add_argument("--folder", type=Path, help="Where everything is made and removed; default a temporary one.")
@@ -51,11 +51,12 @@ def main() -> None:
             subprocess.run([sys.executable, __file__, *words], check=True)
         heads = ("rows", "run", "seconds", "texts/s", "CPU seconds", "peak memory, MB", "anonymous, MB", "disk, MB")
         print(f"| {' | '.join(heads)} |\n" + "| --- " * len(heads) + "|", flush=True)
-        for run in ("warm",) if options.no_cold else ("warm", "cold"):
+        for run, rule in product(("warm",) if options.no_cold else ("warm", "cold"), options.by.split(",")):
             repeats = options.repeats if run == "warm" else 1
+            extra = ["--stream" if options.stream else "--no-stream", "--split-by", rule]
             for rows in (BASE, *sizes):
-                extra = [*(["--stream"] if options.stream else ["--no-stream"]), "--split-by", options.by]
-                print(line(rows, run, [measure(folder, rows, run, extra) for _ in range(repeats)]), flush=True)
+                runs = [measure(folder, rows, run, extra) for _ in range(repeats)]
+                print(line(rows, f"{run}, {rule}", runs), flush=True)
 
 
 def measure(folder: Path, rows: int, run: str, extra: list[str]) -> tuple[float, ...]:
