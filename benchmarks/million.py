@@ -1,7 +1,7 @@
 """A million texts in the cache: how long `frozenhead embed` takes, and the memory that it and the first run need.
 
     python benchmarks/million.py spamdata_v2.csv [--rows 250000,500000,1000000] [--repeats 5] [--no-cold]
-    python benchmarks/million.py spamdata_v2.csv --rows 1000000,10000000 --stream --short --by stratified,text [--repeats 1]
+    python benchmarks/million.py spamdata_v2.csv --rows 1000000,10000000 --stream --short --by stratified,text
 
 Repeats the texts of the file under numbers, so that each stands once, with a random BERT of 1 layer and 32 dimensions.
 A warm run finds random vectors of its texts in the cache; a cold run computes them all. Every command is a process of

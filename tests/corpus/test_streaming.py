@@ -149,6 +149,15 @@ def test_a_byte_of_another_encoding_far_inside_is_placed_alike(encoding: str, ki
     assert found == whole(path, ["text"], encoding=encoding)
 
 
+@pytest.mark.parametrize("last", ["", "\n", '"open'])
+def test_lines_are_counted_on_from_slab_to_slab_and_by_the_exact_parser(last: str, write: WriteBytes) -> None:
+    data = "text,label\n" + '"a\n\nb",x\n' * 30 + last + '"c\r\nd",y\n' * 3
+    path = write("a.csv", data.encode())
+    found = in_parts(path, ["text"], slab=40, rows=2)
+    assert found == whole(path, ["text"])
+    assert last or found[1][30] == "a.csv, line 92 (row 31)"
+
+
 def test_several_row_groups_and_a_compressed_file_are_read(write: WriteBytes, tmp_path: Path) -> None:
     table = pa.table({"label": [str(i % 3) for i in range(1000)], "text": [f"text {i}" for i in range(1000)]})
     pq.write_table(table, tmp_path / "a.parquet", row_group_size=77)
