@@ -106,7 +106,10 @@ def demo(
 @app.command()
 def embed(
     data: Annotated[
-        str, typer.Argument(metavar="DATA", help="CSV, TSV, JSONL or Parquet, .gz too; - is standard input.")
+        str,
+        typer.Argument(
+            metavar="DATA", help="CSV, TSV, JSONL or Parquet, .gz too, or a folder of them; - is standard input."
+        ),
     ],
     out: Annotated[
         Path | None, typer.Option("--out", metavar="RUN", help="The run folder; default runs/<name of DATA>.")
@@ -125,14 +128,20 @@ def embed(
         str | None, typer.Option("--split-column", metavar="COL", help="Column that says train, val or test.")
     ] = None,
     val: Annotated[
-        str | None, typer.Option("--val", metavar="FILE", help="Validation rows, in a file of their own.")
+        str | None, typer.Option("--val", metavar="FILE", help="Validation rows, in a file or folder.")
     ] = None,
-    test: Annotated[
-        str | None, typer.Option("--test", metavar="FILE", help="Test rows, in a file of their own.")
-    ] = None,
+    test: Annotated[str | None, typer.Option("--test", metavar="FILE", help="Test rows, in a file or folder.")] = None,
     group_duplicates: Annotated[
         bool, typer.Option("--group-duplicates", help="Keep copies of a text in one split.")
     ] = False,
+    split_by: Annotated[
+        str,
+        typer.Option(
+            "--split-by",
+            help="stratified: each class in these shares; text: each text by itself, whatever else is there, so that "
+            "copies stay together and shares are as expected.",
+        ),
+    ] = "stratified",
     seed: Annotated[int | None, typer.Option("--seed", help="Of the split.  [default: 2018]")] = None,
     model: Annotated[
         str | None,
@@ -193,6 +202,10 @@ def embed(
     cache_dir: CacheDir = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that holds other data.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be embedded, and do nothing.")] = False,
+    stream: Annotated[
+        bool | None,
+        typer.Option("--stream/--no-stream", help="Read DATA in parts, in little memory.  [default: if it is large]"),
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -207,9 +220,11 @@ def embed(
         corpus={
             "text": text, "label": label, "labelled": not no_label, "split": split, "seed": seed,
             "split_column": split_column, "val": val, "test": test, "group_duplicates": group_duplicates,
+            "split_by": split_by,
             "format": file_format, "encoding": encoding, "delimiter": delimiter,
         },
         views=views, view_seed=view_seed, cache_dir=cache_dir, overwrite=overwrite, dry_run=dry_run, long=long,
+        stream=stream,
         command=_command_line(),
     )  # fmt: skip
     result = run_embed(options, TerminalVoice(quiet=quiet))

@@ -7,7 +7,7 @@
       heads/<feature>/<head>/    head.json, weights.safetensors, history.jsonl, predictions.parquet, metrics.json
       report.html  report.json
 
-Every file is written beside and renamed. Imports files and errors only.
+Every file is written beside and renamed. Imports files, tables and errors only.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ import io
 import json
 import logging
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from frozenhead.errors import FormatRefused, RunDamaged, RunNotFound, UsageError
 from frozenhead.files import TEMPORARY_PREFIX, make_folder, new_file, new_folder, write_json
+from frozenhead.tables import ROWS_AT_ONCE, read_parquet, write_parquet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,7 +36,6 @@ FEATURE_FORMAT = 1
 TEXT_FEATURE = "text"  # the feature set of heads that read texts; no encoder's set is named so, theirs hold a dot
 SPLITS = ("train", "val", "test")
 
-_ROWS_AT_ONCE = 2**16
 _OLD = ".old-"
 _EMBED_AGAIN = "the same frozenhead embed command"
 _RUN_KEYS: dict[str, type] = {"classes": list, "columns": dict, "corpus_sha256": str, "sources": list, "split": dict}
@@ -89,7 +89,7 @@ class Run:
         self.info = info
 
     @classmethod
-    def create(cls, folder: Path, *, info: dict[str, Any], corpus: "pa.Table") -> "Run":
+    def create(cls, folder: Path, *, info: dict[str, Any], corpus: "Iterable[pa.Table]") -> "Run":
         """Begin a run, `run.json` last.
 
         Parameters
@@ -98,8 +98,8 @@ class Run:
             New, empty, or a run to be replaced: its feature sets, heads and reports are removed.
         info : dict
             What `run.json` says beside the format number.
-        corpus : pyarrow.Table
-            row, text, label, split, key; the strings may be dictionaries.
+        corpus : iterable of pyarrow.Table
+            Its rows, in any number of parts: row, text, label, split, key; the strings may be dictionaries.
         """
         make_folder(folder)
         for name in ("run.json", "report.html", "report.json"):
@@ -108,7 +108,7 @@ class Run:
             if (folder / name).exists():
                 shutil.rmtree(folder / name)
         with new_file(folder / "corpus.parquet") as file:
-            _write_parquet(file, corpus)
+            write_parquet(file, corpus)
             digest = _digest(file)
         info = {"format": RUN_FORMAT, **info, "corpus_sha256": digest}
         write_json(folder / "run.json", info)
@@ -145,11 +145,35 @@ class Run:
 
     def corpus_table(self, columns: Sequence[str] | None = None) -> "pa.Table":
         """The corpus, or some of its columns, in Arrow's memory; raises as `corpus`."""
+        with self._open_corpus() as file:
+            return read_parquet(file, columns)
+
+    def corpus_rows(self) -> int:
+        """How many rows the corpus says that it has; raises `RunDamaged` if it cannot be read."""
+        import pyarrow.parquet as pq
+
+        path = self.folder / "corpus.parquet"
+        with reading(path, "frozenhead embed --overwrite"), open(path, "rb") as file:
+            return int(pq.ParquetFile(file, pre_buffer=False).metadata.num_rows)
+
+    def corpus_parts(self, columns: Sequence[str]) -> "Iterator[pa.Table]":
+        """Some columns of the corpus, some thousand rows at a time; raises as `corpus`."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        with self._open_corpus() as file:
+            stored = pq.ParquetFile(file, pre_buffer=False, buffer_size=2**20)
+            for batch in stored.iter_batches(ROWS_AT_ONCE, columns=[*columns], use_threads=False):
+                yield pa.Table.from_batches([batch])
+
+    @contextmanager
+    def _open_corpus(self) -> "Iterator[BinaryIO]":
+        """`corpus.parquet`, its bytes being those that were written."""
         path = self.folder / "corpus.parquet"
         with reading(path, "frozenhead embed --overwrite"), open(path, "rb") as file:
             if _digest(file) != self.info.get("corpus_sha256"):
                 raise ValueError("its bytes changed")
-            return _read_parquet(file, columns)
+            yield file
 
     def features(self, *, damaged: Literal["raise", "skip"] = "raise") -> dict[str, dict[str, Any]]:
         """Feature sets by name. Raises `FormatRefused` and, unless `damaged` says to skip, `RunDamaged`."""
@@ -211,43 +235,11 @@ def check_place(folder: Path) -> None:
         raise UsageError(f"{folder} holds other files and no run. Choose a new folder with --out.")
 
 
-def same_values(one: "pa.ChunkedArray", other: "pa.ChunkedArray") -> bool:
-    """Whether two columns of equal length hold the same bytes, strings or nulls, in whatever types."""
-    import pyarrow as pa
-
-    starts = range(0, len(one), _ROWS_AT_ONCE)
-    parts = (
-        [column.slice(start, _ROWS_AT_ONCE).cast(pa.large_binary()) for column in (one, other)] for start in starts
-    )
-    return all(a.equals(b) for a, b in parts)
-
-
 def parquet_bytes(frame: "pd.DataFrame") -> bytes:
     """A frame as the bytes of a Parquet file."""
     buffer = io.BytesIO()
     frame.to_parquet(buffer, index=False)
     return buffer.getvalue()
-
-
-def _write_parquet(file: BinaryIO, table: "pa.Table") -> None:
-    """Write a table so many rows at a time; dictionaries become the strings that they stand for."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    plain = {field.name: field.type.value_type for field in table.schema if pa.types.is_dictionary(field.type)}
-    schema = pa.schema([(field.name, plain.get(field.name, field.type)) for field in table.schema])
-    with pq.ParquetWriter(file, schema, use_dictionary=list(plain)) as writer:
-        for start in range(0, len(table), _ROWS_AT_ONCE):
-            writer.write_table(table.slice(start, _ROWS_AT_ONCE).cast(schema))
-
-
-def _read_parquet(file: BinaryIO, columns: Sequence[str] | None = None) -> "pa.Table":
-    """A Parquet file, or some of its columns, by this thread alone; Arrow takes no path that is not UTF-8."""
-    import pyarrow.parquet as pq
-
-    # Arrow's own threads drop Python's bytes when they come to it. If the program is ending by then, Python ends that
-    # thread amid C++, which aborts the process: 1 in 15 to 60 quick exits on a busy machine. Alone is no slower.
-    return pq.ParquetFile(file, pre_buffer=False).read(columns=columns, use_threads=False)
 
 
 def _digest(file: Any) -> str:
@@ -279,7 +271,7 @@ def read_json(path: Path, again: str) -> dict[str, Any]:
 def read_table_file(path: Path, again: str) -> "pd.DataFrame":
     """The frame of a Parquet file. Raises `RunDamaged` if there is none; `again` is the command that writes it anew."""
     with reading(path, again), open(path, "rb") as file:
-        frame: pd.DataFrame = _read_parquet(file).to_pandas(use_threads=False)
+        frame: pd.DataFrame = read_parquet(file).to_pandas(use_threads=False)
     return frame
 
 

@@ -12,7 +12,7 @@ EXPORTS = {
     "frozenhead": ["DenseHead", "Embedder", "SoftmaxHead", "VectorCache", "load_pipeline"],
     "frozenhead.cache": [
         "Compaction", "Lookup", "ShardWriter", "Space", "SpaceStore", "SpaceSummary", "VectorCache", "compact",
-        "default_folder", "distinct_keys", "text_keys",
+        "default_folder", "distinct_keys", "key_shares", "text_keys",
     ],
     "frozenhead.embedder": [
         "POOLINGS", "Arithmetic", "Checkpoint", "EmbedSettings", "Embedded", "Embedder", "Listener", "count_windows",
@@ -26,8 +26,9 @@ EXPORTS = {
         "softmax_path",
     ],
     "frozenhead.corpus": [
-        "Columns", "Corpus", "CorpusOptions", "Format", "Table", "check_format", "column_values", "docstring_corpus",
-        "find_columns", "load_corpus", "parse_split", "read_table", "split_rows",
+        "Bucket", "Columns", "Corpus", "CorpusOptions", "Format", "LargeCorpus", "Table", "check_format",
+        "check_rereadable", "column_values", "docstring_corpus", "find_columns", "find_sources", "is_large",
+        "load_corpus", "parse_split", "read_table", "split_rows", "stream_corpus",
     ],
     "frozenhead.report": [
         "Figures", "HeadEvidence", "balanced_weights", "calibration_display", "confusion_display", "draw",

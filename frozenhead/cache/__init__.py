@@ -2,7 +2,7 @@
 
 from frozenhead.cache.cache import VectorCache, default_folder
 from frozenhead.cache.compaction import Compaction, compact
-from frozenhead.cache.keys import distinct_keys, text_keys
+from frozenhead.cache.keys import distinct_keys, key_shares, text_keys
 from frozenhead.cache.space import Space
 from frozenhead.cache.store import Lookup, SpaceStore
 from frozenhead.cache.upkeep import SpaceSummary
@@ -19,5 +19,6 @@ __all__ = [
     "compact",
     "default_folder",
     "distinct_keys",
+    "key_shares",
     "text_keys",
 ]

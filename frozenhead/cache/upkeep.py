@@ -206,10 +206,10 @@ def _is_abandoned(path: Path) -> bool:
     except FileNotFoundError:
         return False
     host, _, rest = path.name.removeprefix(TEMPORARY_PREFIX).partition("-")
-    return host == host_name() and _has_ended(rest.partition("-")[0])
+    return host == host_name() and has_ended(rest.partition("-")[0])
 
 
-def _has_ended(pid: str) -> bool:
+def has_ended(pid: str) -> bool:
     """Whether no process has this number; False where that cannot be told."""
     if os.name != "posix" or not _PID.fullmatch(pid):
         return False

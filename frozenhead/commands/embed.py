@@ -7,23 +7,30 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from frozenhead.cache import Space, VectorCache, distinct_keys, text_keys
-from frozenhead.commands.lengths import settle_length, token_facts
+from frozenhead.cache import Space, VectorCache
+from frozenhead.commands.embedding import (
+    AnyCorpus,
+    Outcome,
+    embed_corpus,
+    encoder_keys,
+    open_corpus,
+    shards_holding,
+    survey,
+)
+from frozenhead.commands.lengths import settle_length
 from frozenhead.commands.options import DEFAULT_MODEL, EmbedOptions
-from frozenhead.commands.vectors import embed_aloud, recorded_space, write_pinned
+from frozenhead.commands.vectors import recorded_space, write_pinned
 from frozenhead.commands.views import ViewWork, embed_views, plan_views, sound_views
 from frozenhead.commands.voice import Silence, Voice
-from frozenhead.corpus import Corpus, load_corpus
-from frozenhead.embedder import Checkpoint, Embedded, find_checkpoint, follow_folder, space_of
+from frozenhead.corpus import Corpus
+from frozenhead.embedder import Checkpoint, find_checkpoint, follow_folder, space_of
 from frozenhead.embedder.modules import MODULES
 from frozenhead.embedder.pooling import Pooling
 from frozenhead.embedder.settings import AUTO
 from frozenhead.errors import RunDamaged, UsageError
 from frozenhead.files import check_writable
-from frozenhead.runs import FEATURE_FORMAT, SPLITS, Run, check_place, same_values
+from frozenhead.runs import FEATURE_FORMAT, SPLITS, Run, check_place
+from frozenhead.tables import in_parts, same_values
 
 _E5 = re.compile(r"(^|[-_])e5([-_]|$)")
 
@@ -45,29 +52,28 @@ def embed(options: EmbedOptions, voice: Voice | None = None) -> dict[str, Any]:
     FrozenheadError
         See `frozenhead.errors` for the tree. Vectors that were committed stay in the cache.
     """
-    voice = voice or Silence()
     check_place(options.out)
-    corpus = load_corpus(options.data, options.corpus)
+    with open_corpus(options) as corpus:
+        return _embed(options, corpus, voice or Silence())
+
+
+def _embed(options: EmbedOptions, corpus: AnyCorpus, voice: Voice) -> dict[str, Any]:
     for note in corpus.notes:
         voice.say(note)
     checkpoint = find_checkpoint(options.model, revision=options.revision)
     options = _follow_aloud(options, checkpoint, voice)
     cache = VectorCache(options.cache_dir)
     run = _same_run(options, corpus)
-    options = settle_length(options, checkpoint, corpus.texts, run, voice)
+    options = settle_length(options, checkpoint, corpus, run, voice)
     there = run.features(damaged="skip") if run else {}  # a damaged one is about to be written anew
     names = _feature_names(options, checkpoint, there)
-    keys = _encoder_keys(options, corpus)
-    asked = {name: there[name] for name in names.values() if name in there}
-    work = plan_views(options, checkpoint, texts=corpus.texts, keys=keys, splits=corpus.splits, there=asked)
+    work = _plan_views(options, corpus, checkpoint, {name: there[name] for name in names.values() if name in there})
     if options.dry_run:
         return _dry_run(options, corpus, checkpoint, cache, work)
     check_writable(options.out)
-    embedded = embed_aloud(
-        checkpoint, corpus.texts, keys=keys, settings=options.settings, cache=cache, voice=voice
-    )  # fmt: skip
+    embedded = embed_corpus(checkpoint, corpus, settings=options.settings, cache=cache, voice=voice)
     if run is None:  # only now: until the vectors are there, --overwrite has taken nothing away
-        run = Run.create(options.out, info=_run_info(options, corpus), corpus=corpus.table)
+        run = Run.create(options.out, info=_run_info(options, corpus), corpus=corpus.tables())
     for pooling, name in names.items():
         _write_feature(run, name, embedded, pooling, options=options, corpus=corpus, checkpoint=checkpoint, cache=cache)
     views = embed_views(run, work, names, cache, voice) if work else None
@@ -93,11 +99,11 @@ def embed(options: EmbedOptions, voice: Voice | None = None) -> dict[str, Any]:
 def _write_feature(
     run: Run,
     name: str,
-    embedded: Embedded,
+    embedded: Outcome,
     pooling: Pooling,
     *,
     options: EmbedOptions,
-    corpus: Corpus,
+    corpus: AnyCorpus,
     checkpoint: Checkpoint,
     cache: VectorCache,
 ) -> None:
@@ -107,16 +113,20 @@ def _write_feature(
     record = {
         **_feature_identity(options, checkpoint, store.space),
         "cache": cache.location,
-        "shards": list(embedded.shards[pooling]),
-        "rows": len(embedded.keys),
+        "shards": embedded.shards[pooling],
+        "rows": corpus.rows,
         "distinct": embedded.distinct,
         "auto_length": options.auto_length,
-        **token_facts(embedded.tokens, corpus, store.space, checkpoint),
+        **embedded.facts[pooling],
     }
     views = [entry for _, entry in sound_views(old, name)] if old.get("space") == store.space.id else []
     if views:
         record["views"] = views
-    write_pinned(run, record, name=name, store=store, keys=embedded.keys)
+
+    def holding() -> list[str]:
+        return shards_holding(corpus, store, options.settings)
+
+    write_pinned(run, record, name=name, store=store, holding=holding)
 
 
 def _follow_aloud(options: EmbedOptions, checkpoint: Checkpoint, voice: Voice) -> EmbedOptions:
@@ -135,26 +145,36 @@ def _follow_aloud(options: EmbedOptions, checkpoint: Checkpoint, voice: Voice) -
     return dataclasses.replace(options, settings=settings)
 
 
-def _encoder_keys(options: EmbedOptions, corpus: Corpus) -> NDArray[np.uint8]:
-    """Keys of the texts as the encoder sees them, with their prefix: uint8 (N, 32)."""
-    prefix = options.settings.prefix
-    return text_keys(corpus.texts, prefix=prefix) if prefix else corpus.keys
+def _plan_views(
+    options: EmbedOptions, corpus: AnyCorpus, checkpoint: Checkpoint, there: dict[str, dict[str, Any]]
+) -> ViewWork | None:
+    if not isinstance(corpus, Corpus):  # whose views were refused
+        return None
+    (bucket,) = corpus.buckets()
+    keys = encoder_keys(bucket, options.settings)
+    return plan_views(options, checkpoint, texts=corpus.texts, keys=keys, splits=corpus.splits, there=there)
 
 
-def _same_run(options: EmbedOptions, corpus: Corpus) -> Run | None:
+def _same_run(options: EmbedOptions, corpus: AnyCorpus) -> Run | None:
     """The run that stands in `out` if it holds these very rows; None if there is none or it is to be replaced."""
     if options.overwrite or not Run.is_run(options.out):
         return None
     run = Run.open(options.out)
     names = {"key": "text", "label": "label", "split": "split"}  # equal keys are equal texts
-    stored, given = run.corpus_table(list(names)), corpus.table
-    if len(stored) == len(given):
-        differing = [what for name, what in names.items() if not same_values(stored[name], given[name])]
+    stored = run.corpus_rows()
+    if stored == corpus.rows:
+        given = (table.select(list(names)) for table in corpus.tables())
+        differing = {
+            name
+            for ours, theirs in zip(in_parts(run.corpus_parts(list(names))), in_parts(given), strict=True)
+            for name in names
+            if not same_values(ours[name], theirs[name])
+        }
         if not differing:
             return run
-        what = f"another {' and '.join(differing)} in some rows"
+        what = f"another {' and '.join(what for name, what in names.items() if name in differing)} in some rows"
     else:
-        what = f"{len(stored)} rows, not {len(given)}"
+        what = f"{stored} rows, not {corpus.rows}"
     raise UsageError(
         f"The run {options.out} holds {what}. Choose another --out, "
         "or pass --overwrite to replace it with its heads and reports (cached vectors stay)."
@@ -189,7 +209,7 @@ def _difference(record: dict[str, Any], space: Space, name: str) -> str | None:
         return None
 
 
-def _run_info(options: EmbedOptions, corpus: Corpus) -> dict[str, Any]:
+def _run_info(options: EmbedOptions, corpus: AnyCorpus) -> dict[str, Any]:
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": options.command,
@@ -207,13 +227,13 @@ def _run_info(options: EmbedOptions, corpus: Corpus) -> dict[str, Any]:
     }
 
 
-def _split_counts(corpus: Corpus) -> dict[str, int]:
-    return dict(zip(SPLITS, np.bincount(corpus.splits, minlength=len(SPLITS)).tolist(), strict=True))
+def _split_counts(corpus: AnyCorpus) -> dict[str, int]:
+    return dict(zip(SPLITS, corpus.counts.sum(axis=1).tolist(), strict=True))
 
 
-def _counts(corpus: Corpus, distinct: int) -> dict[str, Any]:
+def _counts(corpus: AnyCorpus, distinct: int) -> dict[str, Any]:
     return {
-        "rows": len(corpus.texts),
+        "rows": corpus.rows,
         "distinct": distinct,
         "classes": corpus.classes,
         "class_weights": _balanced_weights(corpus),
@@ -224,30 +244,25 @@ def _counts(corpus: Corpus, distinct: int) -> dict[str, Any]:
     }
 
 
-def _balanced_weights(corpus: Corpus) -> dict[str, float]:
+def _balanced_weights(corpus: AnyCorpus) -> dict[str, float]:
     """As `balanced_weights` of the report, whose room would load matplotlib: n / (K n_c) of the training rows."""
     if corpus.labels is None:
         return {}
-    counts = np.bincount(corpus.labels[corpus.splits == SPLITS.index("train")], minlength=len(corpus.classes))  # (K,)
+    counts = corpus.counts[SPLITS.index("train")]  # (K,)
     return dict(zip(corpus.classes, (counts.sum() / (len(counts) * counts)).tolist(), strict=True))
 
 
 def _dry_run(
-    options: EmbedOptions, corpus: Corpus, checkpoint: Checkpoint, cache: VectorCache, work: ViewWork | None
+    options: EmbedOptions, corpus: AnyCorpus, checkpoint: Checkpoint, cache: VectorCache, work: ViewWork | None
 ) -> dict[str, Any]:
-    keys = _encoder_keys(options, corpus)
-    distinct = keys[distinct_keys(keys)[0]]
-    stores = [cache.space(space_of(checkpoint, p, options.settings)) for p in options.settings.poolings]
-    present = np.logical_and.reduce([s.lookup(distinct, with_vectors=False).found for s in stores])
-    cached = int(present.sum())
-    counts = _counts(corpus, len(distinct))
+    distinct, cached = survey(checkpoint, corpus, options.settings, cache)
     return {
         "run": str(options.out),
-        **counts,
+        **_counts(corpus, distinct),
         "dry_run": True,
-        "max_length": stores[0].space.max_length,
+        "max_length": space_of(checkpoint, options.settings.poolings[0], options.settings).max_length,
         "cached": cached,
-        "to_embed": len(distinct) - cached,
+        "to_embed": distinct - cached,
         "views": work.facts(work.missing(cache)) if work else None,
     }
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from frozenhead.cache import Space
 from frozenhead.commands.options import EmbedOptions
-from frozenhead.commands.voice import Voice
-from frozenhead.corpus import Corpus
+from frozenhead.commands.voice import Advance, Voice
+from frozenhead.corpus import Corpus, LargeCorpus
 from frozenhead.embedder import Checkpoint, count_windows, shortest_length, space_of, special_tokens, token_counts
 from frozenhead.runs import Run
 
@@ -18,14 +18,14 @@ UNLABELLED = ""
 
 
 def settle_length(
-    options: EmbedOptions, checkpoint: Checkpoint, texts: Sequence[str], run: Run | None, voice: Voice
+    options: EmbedOptions, checkpoint: Checkpoint, corpus: Corpus | LargeCorpus, run: Run | None, voice: Voice
 ) -> EmbedOptions:
     """Put a number for `--max-length auto`, said aloud: the one this run has for this encoder, else the texts' own.
 
     Parameters
     ----------
-    texts : sequence of str (N,)
-        All rows; a copy counts as often as it stands.
+    corpus : Corpus or LargeCorpus
+        A copy of a text counts as often as it stands.
     run : Run or None
         The run that these rows are in already.
     """
@@ -37,10 +37,29 @@ def settle_length(
         voice.say(f"max length {length}: as chosen before for this run")
     else:
         with voice.bar("counting tokens", unit="texts") as progress:
-            counts = token_counts(checkpoint, texts, prefix=space.prefix, progress=progress)
-        length = shortest_length(counts, limit=space.max_length)
-        voice.say(_choice(counts, length, space.max_length, windows=space.long == "windows"))
+            rows = _rows_by_length(checkpoint, corpus, space.prefix, progress)
+        length = shortest_length(np.arange(len(rows)), limit=space.max_length, rows=rows)
+        voice.say(_choice(rows, length, space.max_length, windows=space.long == "windows"))
     return dataclasses.replace(options, settings=dataclasses.replace(options.settings, max_length=length))
+
+
+def _rows_by_length(
+    checkpoint: Checkpoint, corpus: Corpus | LargeCorpus, prefix: str, progress: Advance
+) -> NDArray[np.int64]:
+    """How many rows have 0, 1, 2, ... tokens."""
+    rows, done = np.zeros(1, np.int64), 0
+    for bucket in corpus.buckets():
+        own = len(bucket.texts)
+
+        def advance(part: int, whole: int, own: int = own, done: int = done) -> None:
+            progress(done + own * part // max(whole, 1), corpus.rows)
+
+        report = progress if corpus.bucket_count == 1 else advance
+        counts = np.bincount(token_counts(checkpoint, bucket.texts, prefix=prefix, progress=report))
+        rows = np.pad(rows, (0, max(0, len(counts) - len(rows))))
+        rows[: len(counts)] += counts
+        done += own
+    return rows
 
 
 def _chosen_before(run: Run, space: Space) -> int | None:
@@ -53,27 +72,38 @@ def _chosen_before(run: Run, space: Space) -> int | None:
     return None
 
 
-def _choice(counts: NDArray[np.int32], length: int, limit: int, *, windows: bool) -> str:
-    """`max length 64: cuts 0.7% of texts, 39 of 5,572 (32 would cut 4.1%)`."""
-    longer = int((counts > length).sum())
+def _choice(rows: NDArray[np.int64], length: int, limit: int, *, windows: bool) -> str:
+    """`max length 64: cuts 0.7% of texts, 39 of 5,572 (32 would cut 4.1%)`; rows of 0, 1, 2, ... tokens."""
+    longer, texts = int(rows[length + 1 :].sum()), int(rows.sum())
     shorter = 2 ** ((length - 1).bit_length() - 1)  # the next power of two below
     named = f"max length {length}{', the limit of the encoder' if length == limit else ''}"
-    share, of_shorter = f"{longer / len(counts):.1%}", f"{(counts > shorter).mean():.1%}"
+    share, of_shorter = f"{longer / texts:.1%}", f"{rows[shorter + 1 :].sum() / texts:.1%}"
     if windows:
-        return f"{named}: {share} of texts are longer, {longer:,} of {len(counts):,} (with {shorter}: {of_shorter})"
-    return f"{named}: cuts {share} of texts, {longer:,} of {len(counts):,} ({shorter} would cut {of_shorter})"
+        return f"{named}: {share} of texts are longer, {longer:,} of {texts:,} (with {shorter}: {of_shorter})"
+    return f"{named}: cuts {share} of texts, {longer:,} of {texts:,} ({shorter} would cut {of_shorter})"
 
 
-def token_facts(tokens: NDArray[np.int32], corpus: Corpus, space: Space, checkpoint: Checkpoint) -> dict[str, Any]:
+def token_facts(
+    tokens: NDArray[np.int32],
+    labels: NDArray[np.int32] | None,
+    classes: list[str],
+    *,
+    space: Space,
+    checkpoint: Checkpoint,
+) -> dict[str, Any]:
     """How long the texts are in tokens, and what becomes of those beyond the length: `truncation` and `lengths`.
 
     Parameters
     ----------
-    tokens : int32 array (N,)
+    tokens : int32 array (n,)
         Tokens of each row, special tokens included.
+    labels : int32 array (n,) or None
+        Positions in `classes`; None when unlabelled.
+    classes : list of str (K,)
     """
-    classes = corpus.classes or [UNLABELLED]
-    labels = np.zeros(len(tokens), np.int32) if corpus.labels is None else corpus.labels
+    labelled = labels is not None
+    classes = classes if labelled else [UNLABELLED]
+    labels = np.zeros(len(tokens), np.int32) if labels is None else labels
     windows = None
     if space.long == "windows":
         over = (tokens > space.max_length).any()  # only then the tokenizer is needed
@@ -81,9 +111,32 @@ def token_facts(tokens: NDArray[np.int32], corpus: Corpus, space: Space, checkpo
         windows = count_windows(tokens, max_length=space.max_length, special=special)
     facts = truncation(tokens > space.max_length, windows, labels, space.max_length, classes)
     return {
-        "truncation": facts if corpus.classes else {**facts, "per_class": {}},
+        "truncation": facts if labelled else {**facts, "per_class": {}},
         "lengths": _lengths(tokens, labels, classes),
     }
+
+
+def add_facts(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What `token_facts` says of all rows, from what it says of parts of them."""
+    if len(parts) == 1:
+        return parts[0]
+    cut, lengths = [part["truncation"] for part in parts], [part["lengths"] for part in parts]
+    per_class = {label: _added([one["per_class"][label] for one in cut]) for label in cut[0]["per_class"]}
+    whole = {"max_length": cut[0]["max_length"], **_added(cut), "per_class": per_class}
+    return {"truncation": whole, "lengths": {label: _summed([one[label] for one in lengths]) for label in lengths[0]}}
+
+
+def _added(counts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """`_count` of all rows."""
+    windows = sum(one["windows"] for one in counts) if "windows" in counts[0] else None
+    beyond = sum(one["truncated" if windows is None else "windowed"] for one in counts)
+    return _count(sum(one["rows"] for one in counts), beyond, windows)
+
+
+def _summed(tables: Sequence[dict[str, int]]) -> dict[str, int]:
+    """Rows by length of all parts, the shortest first."""
+    lengths = sorted({int(length) for table in tables for length in table})
+    return {str(length): sum(table.get(str(length), 0) for table in tables) for length in lengths}
 
 
 def truncation(

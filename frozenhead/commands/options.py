@@ -58,6 +58,8 @@ class EmbedOptions:
         Replace a run that holds other data.
     dry_run : bool
         Say what would be computed, and compute and write nothing.
+    stream : bool, optional
+        Read the data part by part, in little memory; default: if it is large.
     command : str
         The command line, recorded in the run.
     """
@@ -76,6 +78,7 @@ class EmbedOptions:
     recipe: str | None = None
     overwrite: bool = False
     dry_run: bool = False
+    stream: bool | None = None
     command: str = "frozenhead embed"
 
     def __post_init__(self) -> None:
@@ -122,6 +125,7 @@ def embed_options(
     long: str = "cut",
     views: int = 0,
     view_seed: int | None = None,
+    stream: bool | None = None,
     command: str = "frozenhead embed",
 ) -> EmbedOptions:
     """Options from what was given by name, then the recipe, then the defaults."""
@@ -159,6 +163,7 @@ def embed_options(
         cache_dir=cache_dir,
         overwrite=overwrite,
         dry_run=dry_run,
+        stream=stream,
         command=command,
     )
 

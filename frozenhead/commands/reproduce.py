@@ -4,7 +4,7 @@ What was typed may say `auto`, which another machine understands otherwise, and 
 business: here every choice is spelt out, and files and folders stand without their places.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -44,7 +44,7 @@ def embed_command(run: Mapping[str, Any], record: Mapping[str, Any] | None) -> s
 
 def _data(run: Mapping[str, Any]) -> Iterator[str]:
     columns, options = run["columns"], run.get("options", {})
-    files = {source["role"]: file_name(source["path"]) for source in run["sources"]}
+    files = _files(run["sources"])
     yield files.get("data", STANDARD_INPUT)
     for option, name in (("--text", "text"), ("--label", "label"), ("--split-column", "split")):
         if columns.get(name):
@@ -55,11 +55,24 @@ def _data(run: Mapping[str, Any]) -> Iterator[str]:
     for name in ("split", "seed"):  # also beside a column or files: splits that these lack are cut by shares
         if name in options:
             yield from (f"--{name}", str(options[name]))
+    if options.get("split_by", "stratified") != "stratified":
+        yield from ("--split-by", options["split_by"])
     if options.get("group_duplicates"):
         yield "--group-duplicates"
     for name, default in (("format", None), ("encoding", "utf-8"), ("delimiter", None)):
         if options.get(name) not in (None, default):
             yield from (f"--{name}", str(options[name]))
+
+
+def _files(sources: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The file, or the folder of several, that the rows of each role came from."""
+    paths: dict[str, list[str]] = {}
+    for source in sources:
+        paths.setdefault(source["role"], []).append(source["path"])
+    return {
+        role: file_name(own[0]) if len(own) == 1 else PureWindowsPath(own[0]).parent.name or own[0]
+        for role, own in paths.items()
+    }
 
 
 def _encoder(record: Mapping[str, Any]) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """Between a command and the vectors it needs: embed what is missing, said aloud, or read what a run has pinned."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,9 +43,14 @@ def embed_aloud(
     """`embed_texts` with a line about what is cached and a bar for what is not."""
 
     with voice.bar(checkpoint.name, unit="texts") as advance:
-        encoder = f"{checkpoint.name} ({', '.join(settings.poolings)}; {decide(settings, checkpoint).precision})"
-        listener = _Teller(voice, advance, encoder)
+        listener = teller(voice, advance, checkpoint, settings)
         return embed_texts(checkpoint, texts, keys=keys, settings=settings, cache=cache, listener=listener)
+
+
+def teller(voice: Voice, advance: Advance, checkpoint: Checkpoint, settings: EmbedSettings) -> Listener:
+    """A listener that tells a voice what goes on, and moves its bar."""
+    encoder = f"{checkpoint.name} ({', '.join(settings.poolings)}; {decide(settings, checkpoint).precision})"
+    return _Teller(voice, advance, encoder)
 
 
 class _Teller(Listener):
@@ -227,12 +232,12 @@ def write_pinned(
     *,
     name: str,
     store: SpaceStore,
-    keys: NDArray[np.uint8],
+    holding: Callable[[], Iterable[str]],
     entry: dict[str, Any] | None = None,
 ) -> None:
     """Write a feature set and note its shards; `record` gets others if `cache compact` merged some meanwhile.
 
-    With `entry`, which stands in `record`, the shards are those of a view.
+    `holding` says which shards hold its vectors now. With `entry`, which stands in `record`, they are those of a view.
     """
     entry = record if entry is None else entry
     for _ in range(3):
@@ -240,7 +245,7 @@ def write_pinned(
         note_pin(store, run.feature_path(name), entry["shards"])
         if set(entry["shards"]) <= set(store.pin()):
             return
-        entry["shards"] = list(store.lookup(keys, with_vectors=False).shards)
+        entry["shards"] = list(holding())
 
 
 def recorded_space(record: Mapping[str, Any], name: str) -> Space:

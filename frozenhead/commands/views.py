@@ -171,7 +171,11 @@ def _note_view(run: Run, name: str, embedded: Embedded, pooling: Pooling) -> Non
         raise RunDamaged(f"{run.feature_path(name)} went while views were computed. Run the same command again.")
     others = [old for _, old in sound_views(record, name) if old["space"] != entry["space"]]
     record["views"] = sorted([*others, entry], key=lambda one: int(one["identity"]["view"]["index"]))
-    write_pinned(run, record, name=name, store=store, keys=embedded.keys, entry=entry)
+
+    def holding() -> tuple[str, ...]:
+        return store.lookup(embedded.keys, with_vectors=False).shards
+
+    write_pinned(run, record, name=name, store=store, holding=holding, entry=entry)
 
 
 class _OneEncoder:

@@ -7,6 +7,7 @@ show that both give the same cells at the same lines. Imports the exact parser's
 import csv
 import io
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, overload
 
@@ -72,28 +73,72 @@ def parse_bulk(stream: BinaryIO, *, delimiter: str) -> Bulk | None:
     lines (but at the end, or in the only column), rows of more or fewer fields than the header, no rows, a row much
     longer than `SLAB`, carriage returns alone as line ends.
     """
-    if not delimiter.isascii():
-        return None
-    try:
-        return _parse(stream, delimiter)
-    except _Doubt:
-        return None
-
-
-def _parse(stream: BinaryIO, delimiter: str) -> Bulk:
     import pyarrow as pa
 
-    start = stream.read(SLAB).removeprefix(_BOM)
-    header, size, line = _read_header(start[:_HEADER_BYTES], delimiter)
-    tables, inner, rows = [], [], 0
-    for piece in _pieces(start[size:], stream, delimiter, one_column=len(header) == 1):
-        tables.append(_parse_piece(piece, len(header), delimiter))
+    slabs = Slabs(stream, delimiter=delimiter)
+    if slabs.header is None:
+        return None
+    tables, inner, rows = [], [np.zeros(0, np.int64)], 0
+    for piece, table in slabs.parsed():
+        tables.append(table)
         inner.append(rows + piece.inner)
         rows += piece.rows
-    if not tables:
-        raise _Doubt
-    lines = RowLines(line, rows, np.concatenate(inner))
-    return Bulk(header=header, columns=pa.concat_tables(tables).columns, lines=lines)
+    if slabs.doubtful or not tables:
+        return None
+    lines = RowLines(slabs.first_line, rows, np.concatenate(inner))
+    return Bulk(header=slabs.header, columns=pa.concat_tables(tables).columns, lines=lines)
+
+
+class Slabs:
+    """A stream read a slab at a time, up to the first that is not plain.
+
+    Parameters
+    ----------
+    stream
+        At its beginning.
+
+    Attributes
+    ----------
+    header
+        None if even that is not plain.
+    first_line
+        The line behind the header.
+    rest
+        Bytes that were read and are not parsed: all that came so far where there is no header.
+    doubtful
+        The exact parser must go on with `rest` and what the stream still holds.
+    """
+
+    def __init__(self, stream: BinaryIO, *, delimiter: str) -> None:
+        self._stream, self._delimiter = stream, delimiter
+        self.header: list[str] | None = None
+        self.first_line, self.doubtful = 1, True
+        self.rest = stream.read(SLAB)
+        start = self.rest.removeprefix(_BOM)
+        if delimiter.isascii():
+            with suppress(_Doubt):
+                self.header, size, self.first_line = _read_header(start[:_HEADER_BYTES], delimiter)
+                self.rest, self.doubtful = start[size:], False
+
+    def parsed(self) -> "Iterator[tuple[Piece, pa.Table]]":
+        """Whole rows, about a slab of them at a time, and the table of their cells."""
+        width = len(self.header or ())
+        try:
+            for piece in self._pieces(one_column=width == 1):
+                yield piece, _parse_piece(piece, width, self._delimiter)
+                self.rest = self.rest[len(piece.data) :]
+        except _Doubt:
+            self.doubtful = True
+
+    def _pieces(self, *, one_column: bool) -> "Iterator[Piece]":
+        """Without the blank lines at the end of the file."""
+        while more := self._stream.read(SLAB):
+            self.rest += more
+            yield _piece(self.rest, self._delimiter, last=False)
+        if not one_column:  # whose blank lines are empty cells
+            self.rest = self.rest.rstrip(b"\r\n")
+        if self.rest:
+            yield _piece(self.rest, self._delimiter, last=True)
 
 
 def _read_header(start: bytes, delimiter: str) -> tuple[list[str], int, int]:
@@ -118,7 +163,7 @@ def _read_header(start: bytes, delimiter: str) -> tuple[list[str], int, int]:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Piece:
+class Piece:
     """Whole rows, and in which of them, counted from 0, each line break within a cell stands."""
 
     data: bytes
@@ -126,20 +171,7 @@ class _Piece:
     inner: NDArray[np.int64]
 
 
-def _pieces(rest: bytes, stream: BinaryIO, delimiter: str, *, one_column: bool) -> Iterator[_Piece]:
-    """About a slab at a time, without the blank lines at the end of the file."""
-    while more := stream.read(SLAB):
-        rest += more
-        piece = _piece(rest, delimiter, last=False)
-        yield piece
-        rest = rest[len(piece.data) :]
-    if not one_column:  # whose blank lines are empty cells
-        rest = rest.rstrip(b"\r\n")
-    if rest:
-        yield _piece(rest, delimiter, last=True)
-
-
-def _piece(data: bytes, delimiter: str, *, last: bool) -> _Piece:
+def _piece(data: bytes, delimiter: str, *, last: bool) -> Piece:
     """The rows that end in `data`, in which every quote opens a field, closes one, or stands in one beside its twin.
 
     If so, a line break ends a row when an even number of quotes stands before it.
@@ -158,7 +190,7 @@ def _piece(data: bytes, delimiter: str, *, last: bool) -> _Piece:
         raise _Doubt
     rows_before = np.cumsum(~inside)
     open_row = last and array[-1] not in {_FEED, _RETURN}
-    return _Piece(data=data[:end], rows=int((~inside).sum()) + open_row, inner=rows_before[inside])
+    return Piece(data=data[:end], rows=int((~inside).sum()) + open_row, inner=rows_before[inside])
 
 
 def _line_breaks(array: NDArray[np.uint8]) -> NDArray[np.intp]:
@@ -180,7 +212,7 @@ def _quotes_fit(array: NDArray[np.uint8], quotes: NDArray[np.intp], delimiter: s
     return bool(fitting[array[before[before >= 0]]].all() and fitting[array[after[after < len(array)]]].all())
 
 
-def _parse_piece(piece: _Piece, width: int, delimiter: str) -> "pa.Table":
+def _parse_piece(piece: Piece, width: int, delimiter: str) -> "pa.Table":
     import pyarrow as pa
     from pyarrow import csv as arrow
 

@@ -36,10 +36,50 @@ class Labels:
 
 def encode_labels(labels: Sequence[str]) -> Labels:
     """Number the labels (N,) by class; quick for `Texts`."""
-    texts = labels if isinstance(labels, Texts) else Texts.of(labels)
-    chunks = texts.column.dictionary_encode().unify_dictionaries().chunks
-    names = chunks[0].dictionary.to_pylist() if chunks else []
-    return _in_order(names, np.concatenate([np.from_dlpack(chunk.indices) for chunk in chunks]))
+    given = Numbered()
+    codes = given.take(labels if isinstance(labels, Texts) else Texts.of(labels))
+    return _in_order(given.names, codes)
+
+
+class Numbered:
+    """Distinct strings, numbered as they come, however many parts they come in.
+
+    Attributes
+    ----------
+    names
+        The strings, in order of first appearance.
+    counts
+        How often each came.
+    """
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.counts: list[int] = []
+        self._codes: dict[str, int] = {}
+
+    def take(self, strings: Texts) -> NDArray[np.int32]:
+        """The numbers of the next strings (n,): int32 (n,)."""
+        parts = [np.zeros(0, np.int32)]
+        for chunk in strings.column.dictionary_encode().chunks:
+            own = np.array([self._code(name) for name in chunk.dictionary.to_pylist()], np.int32)
+            positions = np.from_dlpack(chunk.indices)
+            for code, count in zip(own.tolist(), np.bincount(positions, minlength=len(own)).tolist(), strict=True):
+                self.counts[code] += count
+            parts.append(own[positions])
+        return np.concatenate(parts)
+
+    def _code(self, name: str) -> int:
+        if name not in self._codes:
+            self._codes[name] = len(self.names)
+            self.names.append(name)
+            self.counts.append(0)
+        return self._codes[name]
+
+    def in_order(self) -> tuple[list[str], NDArray[np.int32]]:
+        """The strings in natural order, and the position that each number takes in it."""
+        ordered = natural_order(self.names)
+        position = {name: code for code, name in enumerate(ordered)}
+        return ordered, np.array([position[name] for name in self.names], dtype=np.int32)
 
 
 def _in_order(names: list[str], codes: NDArray[np.integer]) -> Labels:

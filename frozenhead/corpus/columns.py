@@ -100,41 +100,75 @@ def column_values(table: Table, column: str, *, what: What) -> Texts:
         A cell is missing, blank, no text (a list, bytes, a date, ...), or holds half a surrogate pair. The
         message gives the place of the first such row and their number.
     """
-    stored = table.column(column)
-    strings = None if isinstance(stored, list) else _as_strings(stored)
-    if strings is not None and _all_usable(strings):
-        return Texts(strings)
-    values = stored if isinstance(stored, list) else stored_cells(stored).tolist()
-    cells = [_as_text(value) for value in values]
-    bad = [(row, cell) for row, cell in enumerate(cells, start=1) if isinstance(cell, _Refused)]
-    if bad:
-        row, first = bad[0]
-        more = f" ({len(bad)} such rows in all)" if len(bad) > 1 else ""
-        raise DataError(
-            f"{table.place(row)}: the {what} in column {column!r} is {first}{more}. "
-            f"Expected a {what} in every row: fill in or remove {'these rows' if more else 'this row'}."
-        )
-    if what == "label":
-        _refuse_twins(table, column, values)
-    return Texts.of(cell for cell in cells if isinstance(cell, str))
+    cells = Cells(column, what=what)
+    texts = cells.take(table)
+    cells.check()
+    return texts or Texts.of(())
 
 
-def _refuse_twins(table: Table, column: str, values: Sequence[Any]) -> None:
-    """Raise `DataError` for labels that only their type tells apart: 1 and "1", true and "true", 1 and 1.0."""
-    kinds = set(map(type, values))
-    if len(kinds) == 1 and Bare not in kinds:
-        return
-    first: dict[str | Decimal, tuple[int, Any]] = {}  # by text and by number, where it came first and as what
-    for row, value in enumerate(values, start=1):
-        for shared in _readings(value):
-            earlier, other = first.setdefault(shared, (row, value))
-            # Two strings that are one number, "1" and "1.0", were told apart on purpose.
-            if type(other) is not type(value) or (str(other) != str(value) and not isinstance(shared, str)):
-                raise DataError(
-                    f"{table.place(row)}: the label {_written(value)} and the label {_written(other)} of "
-                    f"{table.place(earlier)} differ only in their type. "
-                    f"Write the labels of column {column!r} in one way."
-                )
+class Cells:
+    """The cells of a column as strings, however many parts its source is read in, and what is wrong with them.
+
+    Parameters
+    ----------
+    column
+        Its name.
+    what
+        What the column holds.
+    """
+
+    def __init__(self, column: str, *, what: What) -> None:
+        self._column, self._what = column, what
+        self._first, self._bad = "", 0
+        self._labels: dict[tuple[type, str], tuple[str, Any]] = {}  # each written label: where it came first
+
+    def take(self, table: Table) -> Texts | None:
+        """The cells (n,) of the next part; None if one of them cannot be used."""
+        stored = table.column(self._column)
+        strings = None if isinstance(stored, list) else _as_strings(stored)
+        if strings is not None and _all_usable(strings):
+            return Texts(strings)
+        values = stored if isinstance(stored, list) else stored_cells(stored).tolist()
+        cells = [_as_text(value) for value in values]
+        bad = [row for row, cell in enumerate(cells, start=1) if isinstance(cell, _Refused)]
+        if bad:
+            if not self._bad:
+                reason = cells[bad[0] - 1]
+                self._first = f"{table.place(bad[0])}: the {self._what} in column {self._column!r} is {reason}"
+            self._bad += len(bad)
+            return None
+        if self._what == "label" and not self._bad:
+            for row, value in enumerate(values, start=1):
+                if (type(value), str(value)) not in self._labels:
+                    self._labels[type(value), str(value)] = table.place(row), value
+        return Texts.of(cell for cell in cells if isinstance(cell, str))
+
+    def check(self) -> None:
+        """Raise a `DataError` for what stood in any part."""
+        if self._bad:
+            more = f" ({self._bad} such rows in all)" if self._bad > 1 else ""
+            raise DataError(
+                f"{self._first}{more}. Expected a {self._what} in every row: "
+                f"fill in or remove {'these rows' if more else 'this row'}."
+            )
+        self._refuse_twins()
+
+    def _refuse_twins(self) -> None:
+        """Raise `DataError` for labels that only their type tells apart: 1 and "1", true and "true", 1 and 1.0."""
+        kinds = {kind for kind, _ in self._labels}
+        if len(kinds) == 1 and Bare not in kinds:
+            return
+        first: dict[str | Decimal, tuple[str, Any]] = {}  # by text and by number, where it came first and as what
+        for place, value in self._labels.values():
+            for shared in _readings(value):
+                earlier, other = first.setdefault(shared, (place, value))
+                # Two strings that are one number, "1" and "1.0", were told apart on purpose.
+                if type(other) is not type(value) or (str(other) != str(value) and not isinstance(shared, str)):
+                    raise DataError(
+                        f"{place}: the label {_written(value)} and the label {_written(other)} of "
+                        f"{earlier} differ only in their type. "
+                        f"Write the labels of column {self._column!r} in one way."
+                    )
 
 
 def _readings(value: Any) -> list[str | Decimal]:

@@ -7,7 +7,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -44,6 +44,15 @@ def delimiter_hint(names: Sequence[str]) -> str:
     return ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """Where the parsing of a source goes on: its header, and the lines and rows that stand before."""
+
+    header: list[str]
+    lines: int
+    rows: int
+
+
 def parse_csv(text: str, *, source: str, delimiter: str) -> Parsed:
     """Read comma or tab separated text; blank lines are skipped unless they are an empty cell of the only column.
 
@@ -52,31 +61,47 @@ def parse_csv(text: str, *, source: str, delimiter: str) -> Parsed:
     DataError
         A row has more or fewer fields than the header, or a quoted field is not closed; the line is named.
     """
-    header: list[str] = []
-    rows: list[list[str]] = []
-    lines: list[int] = []
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    with _fields_of_any_size():
-        while True:
-            line = reader.line_num + 1
-            try:
-                fields = next(reader, None)
-            except csv.Error as error:
-                place = row_place(source, line=line, row=len(rows) + 1) if header else f"{source}, line {line} (header)"
-                reason = f"the double quotes of the record that starts here do not balance ({error})"
-                raise DataError(f"{place}: {reason}. {_QUOTING}") from error
-            if fields is None:
-                return Parsed(header=header, rows=rows, lines=lines)
-            if is_blank(fields) and len(header) != 1:
-                continue
-            if not header:
-                header = fields
-                continue
+    records = csv_records(io.StringIO(text, newline=""), source=source, delimiter=delimiter)
+    _, header = next(records, (0, []))
+    rows = list(records)
+    return Parsed(header=header, rows=[fields for _, fields in rows], lines=[line for line, _ in rows])
+
+
+def csv_records(
+    text: Iterable[str], *, source: str, delimiter: str, start: Start | None = None
+) -> Iterator[tuple[int, list[str]]]:
+    """The header, if `start` does not bring it, and every row, each with the line at which it starts.
+
+    Parameters
+    ----------
+    text
+        Line by line, with the line ends as they stand. Errors as `parse_csv`.
+    """
+    header, before, rows = (start.header, start.lines, start.rows) if start else ([], 0, 0)
+    reader = csv.reader(text, delimiter=delimiter, strict=True)
+    while True:
+        line = before + reader.line_num + 1
+        limit = csv.field_size_limit(_LARGEST_FIELD)  # of 128 KiB a field, which is global: lifted, and put back
+        try:
+            fields = next(reader, None)
+        except csv.Error as error:
+            place = row_place(source, line=line, row=rows + 1) if header else f"{source}, line {line} (header)"
+            reason = f"the double quotes of the record that starts here do not balance ({error})"
+            raise DataError(f"{place}: {reason}. {_QUOTING}") from error
+        finally:
+            csv.field_size_limit(limit)
+        if fields is None:
+            return
+        if is_blank(fields) and len(header) != 1:
+            continue
+        if not header:
+            header = fields
+        else:
             fields = fields or [""]
+            rows += 1
             if len(fields) != len(header):
-                raise DataError(_ragged(row_place(source, line=line, row=len(rows) + 1), fields, header))
-            rows.append(fields)
-            lines.append(line)
+                raise DataError(_ragged(row_place(source, line=line, row=rows), fields, header))
+        yield line, fields
 
 
 class Bare(str):
@@ -95,15 +120,19 @@ def parse_jsonl(text: str, *, source: str) -> Parsed:
     DataError
         A line is not JSON, not an object, or names one key twice.
     """
-    objects: list[dict[str, Any]] = []
-    lines: list[int] = []
-    for line, content in enumerate(text.split("\n"), start=1):
-        if content.strip(" \t\r"):
-            objects.append(_json_object(content, row_place(source, line=line, row=len(objects) + 1)))
-            lines.append(line)
-    header = list(dict.fromkeys(key for item in objects for key in item))
-    rows = [[_json_cell(item.get(key)) for key in header] for item in objects]
-    return Parsed(header=header, rows=rows, lines=lines)
+    records = list(json_records(text.split("\n"), source=source))
+    header = list(dict.fromkeys(key for _, item in records for key in item))
+    rows = [[json_cell(item.get(key)) for key in header] for _, item in records]
+    return Parsed(header=header, rows=rows, lines=[line for line, _ in records])
+
+
+def json_records(text: Iterable[str], *, source: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The object of every line of `text` that is not blank, and the number of that line. Errors as `parse_jsonl`."""
+    rows = 0
+    for line, content in enumerate(text, start=1):
+        if content.strip(" \t\r\n"):
+            rows += 1
+            yield line, _json_object(content.removesuffix("\n"), row_place(source, line=line, row=rows))
 
 
 def parse_parquet(data: bytes, *, source: str) -> "pa.Table":
@@ -114,21 +143,29 @@ def parse_parquet(data: bytes, *, source: str) -> "pa.Table":
     DataError
         Not a Parquet file, a damaged one, or one with two columns of one name.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
+    with parquet_errors(source):
         file = pq.ParquetFile(io.BytesIO(data), pre_buffer=False)
         check_names(file.schema_arrow.names, source=source)
         table = file.read(use_threads=False)  # `_read_parquet` of runs.py says why
         table.validate(full=True)
+    return table
+
+
+@contextmanager
+def parquet_errors(source: str) -> Iterator[None]:
+    """Turn what Arrow says of a file that it cannot read into a `DataError`."""
+    import pyarrow as pa
+
+    try:
+        yield
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise DataError(
             f"{source} cannot be read as Parquet: {reason}\n"
             "Write the file again, or name its format with `--format csv|tsv|jsonl`."
         ) from error
-    return table
 
 
 def check_names(names: Sequence[str], *, source: str) -> None:
@@ -140,16 +177,6 @@ def check_names(names: Sequence[str], *, source: str) -> None:
                 f"{source}: the header names the column {name!r} twice. Expected one column of a name: rename one."
             )
         seen.add(name)
-
-
-@contextmanager
-def _fields_of_any_size() -> Iterator[None]:
-    """Lift the csv module's limit of 128 KiB a field, which is global, and put it back."""
-    before = csv.field_size_limit(_LARGEST_FIELD)
-    try:
-        yield
-    finally:
-        csv.field_size_limit(before)
 
 
 def is_blank(fields: list[str]) -> bool:
@@ -191,5 +218,6 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def _json_cell(value: Any) -> Any:
+def json_cell(value: Any) -> Any:
+    """A value of an object as it stands in a table: true and false become words."""
     return Bare("true" if value else "false") if isinstance(value, bool) else value

@@ -1,21 +1,24 @@
 """Train, val and test: two stratified cuts, as in the reference notebook; or splits that the data brings along.
 
-Imports errors, and classes, duplicates and strata of this room. Raises bare facts; `corpus` adds the file's name.
+Imports errors, texts, and classes, duplicates and strata of this room. Raises bare facts; `rules` adds a name.
 """
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from frozenhead.corpus.classes import Labels, encode_labels
+from frozenhead.corpus.classes import Labels, Numbered, encode_labels
 from frozenhead.corpus.duplicates import renumbered, text_codes
 from frozenhead.corpus.strata import stratify
 from frozenhead.errors import DataError, UsageError
+from frozenhead.texts import Texts
 
 Shares = tuple[float, float, float]
 
+ROWS_AT_ONCE = 2**20
 SPLITS = ("train", "val", "test")
 TRAIN, VAL, TEST = range(3)
 
@@ -83,7 +86,8 @@ def split_codes(
     strata = stratify(labels, groups, smallest=min(shares))
     _, val, test = shares
     parts = np.full(len(strata.classes), TRAIN, np.int8)  # (U,)
-    held = strata.cut(np.arange(len(parts)), share=val + test, seed=seed)
+    every = strata.units if groups is None else np.arange(len(parts))
+    held = strata.cut(every, share=val + test, seed=seed)
     parts[held] = VAL
     parts[strata.cut(held, share=test / (val + test), seed=seed)] = TEST
     splits = parts if groups is None else parts[strata.units]  # (U,) -> (N,)
@@ -144,21 +148,71 @@ def split_column(values: Sequence[str]) -> NDArray[np.int8]:
     DataError
         Another name stands in the column.
     """
-    given = encode_labels(values)
+    given = Numbered()
+    codes = given.take(values if isinstance(values, Texts) else Texts.of(values))
+    return split_names(given)[codes]
+
+
+def split_alias(name: str, *, otherwise: int) -> int:
+    """The split that a name means, or something else if it means none."""
+    return _ALIASES.get(name.strip().casefold(), otherwise)
+
+
+def split_names(given: Numbered) -> NDArray[np.int8]:
+    """Which split each name of a split column means; raises as `split_column`."""
     splits = [_ALIASES.get(name.strip().casefold()) for name in given.names]
     if None in splits:
-        found = Counter(values)
+        found = Counter(dict(zip(given.names, given.counts, strict=True)))
         listed = ", ".join(f"{value!r} ({count})" for value, count in found.most_common(10))
         more = f" and {len(found) - 10} more" if len(found) > 10 else ""
         raise DataError(
             f"the split column holds {listed}{more}. Expected only {', '.join(_ALIASES)}: "
             "rename the values, or pass another `--split-column`."
         )
-    return np.array(splits, dtype=np.int8)[given.codes]
+    return np.array(splits, dtype=np.int8)
+
+
+def split_texts(keys: NDArray[np.uint8], *, shares: Sequence[float], seed: int) -> NDArray[np.int8]:
+    """Split each text by itself, whatever other rows there are: copies share a split, and shares are expected ones.
+
+    The first eight bytes of sha256("split <seed> " + key), read as a big-endian number and divided by 2^64, fall into
+    the parts of [0, 1) that train, val and test take in this order.
+
+    Parameters
+    ----------
+    keys
+        uint8 (N, 32), from `text_keys`.
+    shares
+        Of train, val and test, of which one may be 0; only their ratios count.
+
+    Returns
+    -------
+    int8 (N,): positions in `SPLITS`
+    """
+    start, sha256 = f"split {seed} ".encode(), hashlib.sha256
+    digests = b"".join([sha256(start + key).digest()[:8] for key in map(bytes, keys)])
+    among = [split for split, share in enumerate(shares) if share]
+    ends = np.cumsum([shares[split] for split in among])
+    bounds = np.array([int(end / ends[-1] * 2**64) for end in ends[:-1]], np.uint64)
+    positions = np.searchsorted(bounds, np.frombuffer(digests, ">u8").astype(np.uint64), side="right")
+    return np.array(among, np.int8)[positions]
+
+
+def class_counts(labels: Labels, splits: NDArray[np.int8]) -> NDArray[np.int64]:
+    """Rows of each split and class: int64 (3, K). Arrays on disk are read some at a time."""
+    K = len(labels.names)
+    counts = np.zeros(len(SPLITS) * K, np.int64)
+    for start in range(0, len(splits), ROWS_AT_ONCE):
+        rows = slice(start, start + ROWS_AT_ONCE)
+        counts += np.bincount(splits[rows] * np.int64(K) + labels.codes[rows], minlength=len(counts))
+    return counts.reshape(-1, K)
 
 
 def unseen_label(labels: Labels, splits: NDArray[np.int8]) -> int | None:
     """Index of the first row whose label no train row has; None when there is none."""
-    known = np.bincount(labels.codes[splits == TRAIN], minlength=len(labels.names)) > 0
-    unseen = ~known[labels.codes]
-    return int(unseen.argmax()) if unseen.any() else None
+    unseen = class_counts(labels, splits)[TRAIN] == 0
+    for start in range(0, len(splits), ROWS_AT_ONCE) if unseen.any() else ():
+        rows = unseen[labels.codes[start : start + ROWS_AT_ONCE]]
+        if rows.any():
+            return start + int(rows.argmax())
+    return None

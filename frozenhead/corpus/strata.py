@@ -4,7 +4,7 @@ Imports errors, and of this room classes, duplicates and drawing. Letters: N row
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,19 +69,46 @@ class Strata:
             raise self._refusal(absent)
 
     def _refusal(self, codes: NDArray[np.int64]) -> DataError:
+        def texts_of(label: int) -> int:
+            return len(np.unique(self.units[self.labels == label]))
+
         counts = np.bincount(self.labels, minlength=len(self.names))
-        rarest = int(codes[np.argmin(counts[codes])])
-        texts = len(np.unique(self.units[self.labels == rarest]))
-        found = f"{counts[rarest]} row{'s' if counts[rarest] > 1 else ''}"
-        if texts < counts[rarest]:
-            found += f" ({texts} distinct text{'s' if texts > 1 else ''})"
-        others = len(codes) - 1
-        also = f"; {others} more class{'es are' if others > 1 else ' is'} too small" if others else ""
-        return DataError(
-            f"class {self.names[rarest]!r} has {found}, too few to stand in every split{also}.\n"
-            f"Give it about {math.ceil(1 / self.smallest)} or more, merge it into another class, drop it, "
-            "or set the splits yourself with `--split-column`."
-        )
+        return too_few(codes, counts, self.names, smallest=self.smallest, texts_of=texts_of)
+
+
+def too_few(
+    codes: NDArray[np.integer],
+    counts: NDArray[np.int64],
+    names: list[str],
+    *,
+    smallest: float,
+    texts_of: Callable[[int], int] | None = None,
+) -> DataError:
+    """The refusal of classes that cannot stand in every split; it names the rarest.
+
+    Parameters
+    ----------
+    codes
+        Of these classes.
+    counts, names
+        (K,) rows and name of each class.
+    smallest
+        The smallest share asked for.
+    texts_of
+        Distinct texts of a class, where rows that share one stay together.
+    """
+    rarest = int(codes[np.argmin(counts[codes])])
+    texts = counts[rarest] if texts_of is None else texts_of(rarest)
+    found = f"{counts[rarest]} row{'s' if counts[rarest] > 1 else ''}"
+    if texts < counts[rarest]:
+        found += f" ({texts} distinct text{'s' if texts > 1 else ''})"
+    others = len(codes) - 1
+    also = f"; {others} more class{'es are' if others > 1 else ' is'} too small" if others else ""
+    return DataError(
+        f"class {names[rarest]!r} has {found}, too few to stand in every split{also}.\n"
+        f"Give it about {math.ceil(1 / smallest)} or more, merge it into another class, drop it, "
+        "or set the splits yourself with `--split-column`."
+    )
 
 
 def stratify(labels: Labels, groups: NDArray[np.int64] | None, *, smallest: float) -> Strata:

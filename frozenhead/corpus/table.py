@@ -39,6 +39,8 @@ class Table:
         or null, and nested lists and objects as such. parquet: as stored.
     lines
         (N,): the 1-based line at which each row starts. None for parquet, which has no lines.
+    first
+        Rows of the source that stand before these, where it is read in parts.
     """
 
     source: str
@@ -47,10 +49,12 @@ class Table:
     names: Sequence[str]
     columns: Sequence["pa.ChunkedArray | list[Any]"]
     lines: Sequence[int] | NDArray[np.int64] | None
+    first: int = 0
 
     def place(self, row: int) -> str:
         """Where row `row` stands, counted from 1 without the header: `spam.csv, line 12 (row 11)`."""
-        return row_place(self.source, line=None if self.lines is None else int(self.lines[row - 1]), row=row)
+        line = None if self.lines is None else int(self.lines[row - 1])
+        return row_place(self.source, line=line, row=self.first + row)
 
     def column(self, name: str) -> "pa.ChunkedArray | list[Any]":
         """The cells of a column, (N,)."""

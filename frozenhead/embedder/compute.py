@@ -86,6 +86,7 @@ def embed_texts(
     texts: Sequence[str],
     *,
     keys: NDArray[np.uint8] | None = None,
+    rows: NDArray[np.int64] | None = None,
     settings: EmbedSettings,
     cache: VectorCache,
     encoder: Callable[[], Encoder] | None = None,
@@ -99,6 +100,8 @@ def embed_texts(
     texts : sequence of str (N,)
     keys : uint8 array (N, 32), optional
         Of the texts, from `text_keys`, where the caller has them.
+    rows : int64 array (N,), optional
+        Where the texts stand in what they are part of, from 0, for messages.
     settings : EmbedSettings
     cache : VectorCache
     encoder : callable, optional
@@ -137,8 +140,8 @@ def embed_texts(
         arithmetic = loaded.arithmetic
         listener.computing(arithmetic)
         work = _Work(
-            encoder=loaded, stores=stores, present=present, keys=distinct, texts=Chosen(texts, first), first=first,
-            listener=listener,
+            encoder=loaded, stores=stores, present=present, keys=distinct, texts=Chosen(texts, first),
+            places=first if rows is None else rows[first], listener=listener,
         )  # fmt: skip
         work.run(missing)
         lookups = {p: store.lookup(distinct, with_vectors=False) for p, store in stores.items()}
@@ -192,7 +195,7 @@ class _Batch:
 class _Work:
     """Encode the missing texts: tokenised ahead by one thread, their vectors kept behind by another.
 
-    `present`, `keys` and `texts` have one entry for each distinct text, and `first` is where it stands.
+    `present`, `keys` and `texts` have one entry for each distinct text, and `places` is where it stands.
     """
 
     encoder: Encoder
@@ -200,7 +203,7 @@ class _Work:
     present: dict[Pooling, NDArray[np.bool_]]
     keys: NDArray[np.uint8]
     texts: Sequence[str]
-    first: NDArray[np.intp]
+    places: NDArray[np.integer]
     listener: Listener
 
     def __post_init__(self) -> None:
@@ -226,7 +229,7 @@ class _Work:
                         behind.put(_Batch(rows=rows, counts=tokens.counts, part=part, means=means, running=running))
                     self.listener.progress(self.done, len(missing))
         self.listener.progress(self.done, len(missing))
-        self.remarks.conclude(len(missing), lambda row: f"text {self.first[row] + 1:,}, {self.texts[row][:40]!r}")
+        self.remarks.conclude(len(missing), lambda row: f"text {self.places[row] + 1:,}, {self.texts[row][:40]!r}")
 
     def _waiting_parts(self) -> int:
         """Parts tokenised ahead: a chunk. In windows a part may hold all the tokens of a long text, so few wait."""
@@ -298,7 +301,7 @@ class _Work:
         )
         return (
             f"{self.encoder.checkpoint.model} gave a vector that is not finite (NaN or infinity) for "
-            f"text {self.first[row] + 1:,}, {self.texts[row][:60]!r}.\n{way}"
+            f"text {self.places[row] + 1:,}, {self.texts[row][:60]!r}.\n{way}"
         )
 
 

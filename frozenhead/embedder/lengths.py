@@ -38,7 +38,7 @@ def special_tokens(checkpoint: Checkpoint) -> int:
     return int(load_tokenizer(checkpoint).num_special_tokens_to_add())
 
 
-def shortest_length(counts: ArrayLike, *, limit: int) -> int:
+def shortest_length(counts: ArrayLike, *, limit: int, rows: ArrayLike | None = None) -> int:
     """The shortest power of two, from 8, that cuts under 1 % of the texts; the limit if none below it does.
 
     Parameters
@@ -47,9 +47,12 @@ def shortest_length(counts: ArrayLike, *, limit: int) -> int:
         Tokens of each text, special tokens included.
     limit : int
         The encoder's own.
+    rows : int array (N,), optional
+        How many texts each count is of; default one.
     """
     tokens = np.asarray(counts)
+    texts = np.ones(len(tokens), np.int64) if rows is None else np.asarray(rows)
     length = _SHORTEST
-    while length < limit and 100 * np.count_nonzero(tokens > length) >= len(tokens):
+    while length < limit and 100 * texts[tokens > length].sum() >= texts.sum():
         length *= 2
     return min(length, limit)

@@ -65,7 +65,7 @@ def with_splits(run: Path, to: Path, names: dict[str, str], *, head: str) -> Pat
     splits = [names.get(name, name) for name in table["split"].to_pylist()]
     place = table.schema.get_field_index("split")
     info = {k: v for k, v in old.info.items() if k not in ("format", "corpus_sha256")}
-    new = Run.create(to, info=info, corpus=table.set_column(place, "split", [splits]))
+    new = Run.create(to, info=info, corpus=[table.set_column(place, "split", [splits])])
     for name, record in old.features().items():
         new.write_feature(name, record)
     fit(FitOptions(run=to, heads=(head,)))

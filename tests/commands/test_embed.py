@@ -157,7 +157,7 @@ def test_overwrite_takes_nothing_away_before_the_vectors_are_there(
     def stopped(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("frozenhead.commands.embed.embed_aloud", stopped)
+    monkeypatch.setattr("frozenhead.commands.embed.embed_corpus", stopped)
     with pytest.raises(KeyboardInterrupt):
         make_run(overwrite=True, max_length=9)
     run = Run.open(tmp_path / "run")

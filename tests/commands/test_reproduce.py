@@ -18,6 +18,8 @@ CASES: dict[str, dict[str, Any]] = {
         "name": "mine", "corpus": {"group_duplicates": True, "seed": 7, "split": "0.6/0.2/0.2"},
     },
     "split column": {"corpus": {"split_column": "part", "seed": 3}},
+    "by text": {"corpus": {"split_by": "text", "seed": 3}},
+    "folder": {"data": "parts"},
     "files": {"corpus": {"val": "val.csv", "delimiter": ",", "seed": 3}},
     "auto": {"pooling": "auto", "max_length": "auto"},
 }  # fmt: skip
@@ -30,7 +32,11 @@ def test_the_commands_make_the_same_run(tmp_path: Path, tiny_folder: Path, case:
     (tmp_path / "data").mkdir()
     table.to_csv(tmp_path / "data" / "texts.csv", index=False)
     make_table(40, seed=5).to_csv(tmp_path / "data" / "val.csv", index=False)
-    given = {**CASES[case], "data": str(tmp_path / "data" / "texts.csv")}
+    (tmp_path / "data" / "parts").mkdir()
+    for name, rows in (("a", table[:50]), ("b", table[50:])):
+        rows.to_csv(tmp_path / "data" / "parts" / f"{name}.csv", index=False)
+    given = {"data": "texts.csv", **CASES[case]}
+    given["data"] = str(tmp_path / "data" / given["data"])
     given["corpus"] = dict(given.get("corpus", {}))
     if "val" in given["corpus"]:
         given["corpus"]["val"] = str(tmp_path / "data" / "val.csv")

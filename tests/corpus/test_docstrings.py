@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from frozenhead.corpus.corpus import CorpusOptions, load_corpus
+from frozenhead.corpus import CorpusOptions, load_corpus
 from frozenhead.corpus.docstrings import PACKAGES, docstring_corpus, package_docstrings, source_docstrings
 from frozenhead.errors import UsageError
 

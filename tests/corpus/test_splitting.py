@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 from sklearn.utils.class_weight import compute_class_weight
 
+from frozenhead.corpus import CorpusOptions, load_corpus
 from frozenhead.corpus.classes import encode_labels
-from frozenhead.corpus.corpus import CorpusOptions, load_corpus
 from frozenhead.corpus.duplicates import text_codes
 from frozenhead.corpus.splitting import (
     SPLITS,
