@@ -81,8 +81,10 @@ def _is_folder(place: str | Path) -> bool:
 
 def _folder_files(folder: Path, options: CorpusOptions) -> list[Path]:
     """The files of a folder, hidden ones passed over, all of one format."""
-    with file_errors(folder):
+    try:
         paths = sorted((p for p in folder.iterdir() if not p.name.startswith(_HIDDEN)), key=lambda path: path.name)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be listed: {error.strerror}. Expected a folder that may be read.") from error
     if not paths:
         raise DataError(
             f"{folder} holds no files (names that begin with . or _ are passed over). "

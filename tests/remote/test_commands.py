@@ -72,8 +72,10 @@ def test_what_one_machine_embeds_another_fits_reports_verifies_and_predicts(
         done = frozenhead(*words)
         assert done.returncode == 0, done.stderr
     proxy.rule = lambda method, path: "reset"
+    before = proxy.count("PUT", "/pins/")
     offline = frozenhead("fit", run, "--head", "centroid")
     assert offline.returncode == 0, offline.stderr  # its shards are all here
+    assert proxy.count("PUT", "/pins/") - before <= len(features)  # nobody waits for a pin
     proxy.rule = lambda method, path: None
     puts = [path for method, path in proxy.seen if method == "PUT" and "/shards/" in path]
     assert len(puts) == len(set(puts))  # nothing was computed twice
