@@ -20,6 +20,7 @@ from frozenhead.cli_options import (
     CacheDir,
     Delimiter,
     Device,
+    Devices,
     Encoding,
     Features,
     Format,
@@ -27,6 +28,7 @@ from frozenhead.cli_options import (
     Quiet,
     RunCacheDir,
     RunFolder,
+    Worker,
     split_names,
 )
 from frozenhead.cli_report import report
@@ -46,6 +48,7 @@ from frozenhead.terminal import (
     print_notice,
     verdict_lines,
     view_lines,
+    worker_lines,
 )
 
 STOPPED = "stopped. What was finished before is kept; the same command goes on from there."
@@ -172,7 +175,7 @@ def embed(
         str | None, typer.Option("--precision", help="fp32, bf16, fp16 or auto: bf16 where native.  [default: auto]")
     ] = None,
     backend: Annotated[str, typer.Option("--backend", help="torch, openvino or auto: the fastest installed.")] = "auto",
-    device: Device = "auto",
+    device: Devices = "auto",
     views: Annotated[
         int,
         typer.Option(
@@ -186,6 +189,7 @@ def embed(
         str | None,
         typer.Option("--recipe", help="notebook: the published notebook's encoder, split, length and pooling."),
     ] = None,
+    worker: Worker = None,
     file_format: Format = None,
     encoding: Encoding = "utf-8",
     delimiter: Delimiter = None,
@@ -209,11 +213,14 @@ def embed(
             "format": file_format, "encoding": encoding, "delimiter": delimiter,
         },
         views=views, view_seed=view_seed, cache_dir=cache_dir, overwrite=overwrite, dry_run=dry_run, long=long,
-        command=_command_line(),
+        worker=worker, command=_command_line(),
     )  # fmt: skip
     result = run_embed(options, TerminalVoice(quiet=quiet))
     if as_json:
         print_json(result)
+        return
+    if options.worker is not None:
+        print_lines(worker_lines(result))
         return
     print_lines(corpus_lines(result))
     if dry_run:

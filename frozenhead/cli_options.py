@@ -22,6 +22,15 @@ RunCacheDir = Annotated[
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The run folder that embed made.")]
 Features = Annotated[str, typer.Option("--features", metavar="NAMES", help="Feature sets, comma-separated, or all.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+Devices = Annotated[
+    str, typer.Option("--device", help="auto, cpu, cuda or cuda:N; several, as cuda:0,cuda:1, take a process each.")
+]
+Worker = Annotated[
+    str | None,
+    typer.Option(
+        "--worker", metavar="I/N", help="Embed share I (from 0) of N into the cache; embed without it makes the run."
+    ),
+]
 Format = Annotated[
     str | None, typer.Option("--format", help="csv, tsv, jsonl or parquet; default by name, else by content.")
 ]

@@ -54,6 +54,11 @@ def leading_number(keys: Keys) -> NDArray[np.uint64]:
     return np.ascontiguousarray(keys[:, :8]).view(">u8").ravel().astype(np.uint64)
 
 
+def key_shares(keys: Keys, n: int) -> NDArray[np.int64]:
+    """Which of `n` shares owns each key (N, 32): the first eight bytes as a big-endian number, modulo n; int64 (N,)."""
+    return (np.ascontiguousarray(keys[:, :8]).view(">u8")[:, 0] % np.uint64(n)).astype(np.int64)
+
+
 def sorting_order(keys: Keys) -> NDArray[np.intp]:
     """The order that sorts keys by all 32 bytes: int (n,)."""
     words = np.ascontiguousarray(keys).view(">u8").astype(np.uint64)  # (n, 4)

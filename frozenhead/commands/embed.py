@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from frozenhead.cache import Space, VectorCache, distinct_keys, text_keys
 from frozenhead.commands.lengths import settle_length, token_facts
 from frozenhead.commands.options import DEFAULT_MODEL, EmbedOptions
+from frozenhead.commands.share import embed_share, job_note
 from frozenhead.commands.vectors import embed_aloud, recorded_space, write_pinned
 from frozenhead.commands.views import ViewWork, embed_views, plan_views, sound_views
 from frozenhead.commands.voice import Silence, Voice
@@ -40,6 +41,8 @@ def embed(options: EmbedOptions, voice: Voice | None = None) -> dict[str, Any]:
         how many texts were cached and how many computed, on what, in how many seconds; and `views`, the dropout views
         asked for, if any: their seed, training rows, and how many passes of single texts were cached and computed.
 
+        Of a worker: what `embed_share` returns.
+
     Raises
     ------
     FrozenheadError
@@ -51,25 +54,35 @@ def embed(options: EmbedOptions, voice: Voice | None = None) -> dict[str, Any]:
     for note in corpus.notes:
         voice.say(note)
     checkpoint = find_checkpoint(options.model, revision=options.revision)
-    options = _follow_aloud(options, checkpoint, voice)
     cache = VectorCache(options.cache_dir)
+    job = job_note(cache, options, corpus)
+    options = _follow_aloud(options, checkpoint, voice)
     run = _same_run(options, corpus)
     options = settle_length(options, checkpoint, corpus.texts, run, voice)
     there = run.features(damaged="skip") if run else {}  # a damaged one is about to be written anew
     names = _feature_names(options, checkpoint, there)
     keys = _encoder_keys(options, corpus)
+    if options.worker is not None:
+        return embed_share(
+            options, options.worker, checkpoint=checkpoint, corpus=corpus, keys=keys, job=job, cache=cache, voice=voice
+        )
     asked = {name: there[name] for name in names.values() if name in there}
     work = plan_views(options, checkpoint, texts=corpus.texts, keys=keys, splits=corpus.splits, there=asked)
     if options.dry_run:
         return _dry_run(options, corpus, checkpoint, cache, work)
     check_writable(options.out)
+    spaces = [space_of(checkpoint, pooling, options.settings) for pooling in names]
+    if remark := job.difference(spaces):
+        voice.say(remark)
     embedded = embed_aloud(
-        checkpoint, corpus.texts, keys=keys, settings=options.settings, cache=cache, voice=voice
+        checkpoint, corpus.texts, keys=keys, settings=options.settings, cache=cache, voice=voice,
+        devices=options.devices,
     )  # fmt: skip
     if run is None:  # only now: until the vectors are there, --overwrite has taken nothing away
         run = Run.create(options.out, info=_run_info(options, corpus), corpus=corpus.table)
     for pooling, name in names.items():
         _write_feature(run, name, embedded, pooling, options=options, corpus=corpus, checkpoint=checkpoint, cache=cache)
+    job.conclude(spaces)
     views = embed_views(run, work, names, cache, voice) if work else None
     records = run.features(damaged="skip")
     return {
