@@ -17,18 +17,23 @@ import typer
 from frozenhead.cli_cache import cache_app
 from frozenhead.cli_fit import fit
 from frozenhead.cli_options import (
+    Address,
     CacheDir,
+    CpusPerWorker,
     Delimiter,
     Device,
     Devices,
     Encoding,
+    Engine,
     Features,
     Format,
+    GpusPerWorker,
     Json,
     Quiet,
     RunCacheDir,
     RunFolder,
     Worker,
+    Workers,
     split_names,
 )
 from frozenhead.cli_report import report
@@ -190,6 +195,11 @@ def embed(
         typer.Option("--recipe", help="notebook: the published notebook's encoder, split, length and pooling."),
     ] = None,
     worker: Worker = None,
+    engine: Engine = "local",
+    address: Address = None,
+    workers: Workers = None,
+    gpus_per_worker: GpusPerWorker = None,
+    cpus_per_worker: CpusPerWorker = None,
     file_format: Format = None,
     encoding: Encoding = "utf-8",
     delimiter: Delimiter = None,
@@ -202,6 +212,9 @@ def embed(
     """Read, check and split texts; compute the vectors that the cache lacks."""
     from frozenhead.commands.embed import embed as run_embed
     from frozenhead.commands.options import embed_options
+    from frozenhead.fleet import RayOptions
+
+    ray = RayOptions(address=address, workers=workers, gpus_per_worker=gpus_per_worker, cpus_per_worker=cpus_per_worker)
 
     options = embed_options(
         data=data, out=out, recipe=recipe, model=model, revision=revision, name=name,
@@ -213,7 +226,7 @@ def embed(
             "format": file_format, "encoding": encoding, "delimiter": delimiter,
         },
         views=views, view_seed=view_seed, cache_dir=cache_dir, overwrite=overwrite, dry_run=dry_run, long=long,
-        worker=worker, command=_command_line(),
+        worker=worker, engine=engine, ray=ray, command=_command_line(),
     )  # fmt: skip
     result = run_embed(options, TerminalVoice(quiet=quiet))
     if as_json:

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frozenhead.cache import Space, VectorCache, distinct_keys, text_keys
+from frozenhead.commands.fleet import embed_by_ray, embed_share, job_note, read_corpus
 from frozenhead.commands.lengths import settle_length, token_facts
 from frozenhead.commands.options import DEFAULT_MODEL, EmbedOptions
-from frozenhead.commands.share import embed_share, job_note
 from frozenhead.commands.vectors import embed_aloud, recorded_space, write_pinned
 from frozenhead.commands.views import ViewWork, embed_views, plan_views, sound_views
 from frozenhead.commands.voice import Silence, Voice
-from frozenhead.corpus import Corpus, load_corpus
+from frozenhead.corpus import Corpus
 from frozenhead.embedder import Checkpoint, Embedded, find_checkpoint, follow_folder, space_of
 from frozenhead.embedder.modules import MODULES
 from frozenhead.embedder.pooling import Pooling
@@ -50,7 +50,7 @@ def embed(options: EmbedOptions, voice: Voice | None = None) -> dict[str, Any]:
     """
     voice = voice or Silence()
     check_place(options.out)
-    corpus = load_corpus(options.data, options.corpus)
+    corpus = read_corpus(options)
     for note in corpus.notes:
         voice.say(note)
     checkpoint = find_checkpoint(options.model, revision=options.revision)
@@ -74,10 +74,16 @@ def embed(options: EmbedOptions, voice: Voice | None = None) -> dict[str, Any]:
     spaces = [space_of(checkpoint, pooling, options.settings) for pooling in names]
     if remark := job.difference(spaces):
         voice.say(remark)
-    embedded = embed_aloud(
-        checkpoint, corpus.texts, keys=keys, settings=options.settings, cache=cache, voice=voice,
-        devices=options.devices,
-    )  # fmt: skip
+    if options.ray is not None:
+        embedded, engine = embed_by_ray(
+            options, options.ray, checkpoint=checkpoint, corpus=corpus, keys=keys, cache=cache, voice=voice
+        )
+    else:
+        engine = None
+        embedded = embed_aloud(
+            checkpoint, corpus.texts, keys=keys, settings=options.settings, cache=cache, voice=voice,
+            devices=options.devices,
+        )  # fmt: skip
     if run is None:  # only now: until the vectors are there, --overwrite has taken nothing away
         run = Run.create(options.out, info=_run_info(options, corpus), corpus=corpus.table)
     for pooling, name in names.items():
@@ -92,6 +98,7 @@ def embed(options: EmbedOptions, voice: Voice | None = None) -> dict[str, Any]:
         "computed": embedded.computed,
         "arithmetic": dataclasses.asdict(embedded.arithmetic) if embedded.arithmetic else None,
         "seconds": round(embedded.seconds, 3),
+        **({"ray": engine} if engine else {}),
         "views": views,
         "features": {
             name: {

@@ -8,12 +8,14 @@ from frozenhead.corpus import CorpusOptions
 from frozenhead.embedder import EmbedSettings
 from frozenhead.embedder.pooling import POOLINGS
 from frozenhead.errors import UsageError
-from frozenhead.fleet import Share
+from frozenhead.fleet import RayOptions, Share
 
 LONGEST_NAME = 64  # it becomes a file name
 MOST_VIEWS = 10_000
 
 DEFAULT_MODEL = "minilm"
+LOCAL = "local"
+ENGINES = (LOCAL, "ray")
 AUTO = "auto"
 
 # What the published notebook fixes; options given by name win over it.
@@ -55,6 +57,8 @@ class EmbedOptions:
     cache_dir : Path, optional
     worker : Share, optional
         Embed the keys of this share alone, and make no run.
+    ray : RayOptions, optional
+        Have Ray compute what the cache lacks.
     devices : tuple of str
         Several devices, one process on each; empty: in this process, on that of the settings.
     recipe : str, optional
@@ -80,6 +84,7 @@ class EmbedOptions:
     cache_dir: Path | None = None
     worker: Share | None = None
     devices: tuple[str, ...] = ()
+    ray: RayOptions | None = None
     recipe: str | None = None
     overwrite: bool = False
     dry_run: bool = False
@@ -97,6 +102,11 @@ class EmbedOptions:
         if self.views and self.worker is not None:
             raise UsageError(
                 "Workers compute no dropout views. Leave --views to the `embed` that makes the run, after them."
+            )
+        if self.ray is not None and (self.worker is not None or self.devices or self.settings.device != AUTO):
+            raise UsageError(
+                "Engine ray chooses workers and devices itself: leave --worker and --device out. "
+                "--gpus-per-worker 0 computes on CPUs."
             )
         for device in self.devices:
             if device == AUTO:
@@ -141,6 +151,8 @@ def embed_options(
     views: int = 0,
     view_seed: int | None = None,
     worker: str | None = None,
+    engine: str = LOCAL,
+    ray: RayOptions | None = None,
     command: str = "frozenhead embed",
 ) -> EmbedOptions:
     """Options from what was given by name, then the recipe, then the defaults."""
@@ -178,11 +190,23 @@ def embed_options(
         name=name,
         cache_dir=cache_dir,
         worker=None if worker is None else Share.parse(worker),
+        ray=_ray(engine, ray),
         devices=devices if len(devices) > 1 else (),
         overwrite=overwrite,
         dry_run=dry_run,
         command=command,
     )
+
+
+def _ray(engine: str, options: RayOptions | None) -> RayOptions | None:
+    """The options of engine ray; None for the local one, which has none."""
+    if engine not in ENGINES:
+        raise UsageError(f"There is no engine {engine!r}; choose {' or '.join(ENGINES)}.")
+    if engine == LOCAL and options not in (None, RayOptions()):
+        raise UsageError(
+            "--address, --workers, --gpus-per-worker and --cpus-per-worker are of --engine ray: add it, or leave them."
+        )
+    return None if engine == LOCAL else options or RayOptions()
 
 
 def _poolings(named: str) -> tuple[Any, ...]:

@@ -45,7 +45,7 @@ def embed_aloud(
     """`embed_texts` with a line about what is cached and a bar for what is not; on several devices, as processes."""
     with voice.bar(checkpoint.name, unit="texts") as advance:
         encoder = f"{checkpoint.name} ({', '.join(settings.poolings)}; {decide(settings, checkpoint).precision})"
-        listener = _Teller(voice, advance, encoder)
+        listener = Teller(voice, advance, encoder)
         if devices:
             keys = text_keys(texts, prefix=settings.prefix or "") if keys is None else keys
             return embed_on_devices(
@@ -54,13 +54,14 @@ def embed_aloud(
         return embed_texts(checkpoint, texts, keys=keys, settings=settings, cache=cache, listener=listener)
 
 
-class _Teller(Listener):
+class Teller(Listener):
     """Tells a voice what goes on."""
 
     def __init__(self, voice: Voice, advance: Advance, encoder: str) -> None:
         self._voice, self._advance, self._encoder = voice, advance, encoder
 
     def started(self, cached: int, distinct: int) -> None:
+        """How many are cached, in words."""
         if cached == distinct:
             self._voice.say(f"{_all(distinct)} cached; no forward pass")
         elif cached:
@@ -69,12 +70,15 @@ class _Teller(Listener):
             self._voice.say(f"embedding {distinct:,} text{'' if distinct == 1 else 's'} with {self._encoder}")
 
     def computing(self, arithmetic: Arithmetic) -> None:
+        """What computes."""
         self._voice.say(str(arithmetic))
 
     def progress(self, done: int, total: int) -> None:
+        """Moves the bar."""
         self._advance(done, total)
 
     def note(self, line: str) -> None:
+        """Passed on."""
         self._voice.say(line)
 
 

@@ -6,6 +6,8 @@ has, and what they owe it is proof that they write into the same cache and the s
 
 from frozenhead.fleet.job_note import JobNote
 from frozenhead.fleet.processes import embed_on_devices
+from frozenhead.fleet.ray_cluster import RayOptions
+from frozenhead.fleet.ray_engine import RayWork, embed_with_ray
 from frozenhead.fleet.share import Share
 
-__all__ = ["JobNote", "Share", "embed_on_devices"]
+__all__ = ["JobNote", "RayOptions", "RayWork", "Share", "embed_on_devices", "embed_with_ray"]

@@ -18,6 +18,7 @@ from typing import Any
 
 from frozenhead.embedder import Arithmetic, Listener
 from frozenhead.errors import FrozenheadError
+from frozenhead.fleet.cores import take_cores
 from frozenhead.fleet.share import Share
 from frozenhead.fleet.station import Orders, Station
 from frozenhead.signals import Stopped, ignore_signals, stop_on_signals
@@ -53,15 +54,6 @@ def tell(**what: Any) -> None:
         os.write(1, (json.dumps(what) + "\n").encode())
     except BrokenPipeError:
         return
-
-
-def take_cores(share: Share) -> None:
-    """Leave the other processes on this CPU their cores: threads that fight over cores spin more than they compute."""
-    if not hasattr(os, "sched_setaffinity"):
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // share.of)))
-        return
-    cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, cores[share.index % len(cores) :: share.of])
 
 
 def _stop_with_parent() -> None:

@@ -36,7 +36,7 @@ from frozenhead.embedder import (
 )
 from frozenhead.errors import FrozenheadError
 from frozenhead.fleet.share import Share
-from frozenhead.fleet.station import Orders
+from frozenhead.fleet.station import Orders, import_path
 from frozenhead.texts import Chosen, Texts
 
 _TEXTS_AT_ONCE = 16384
@@ -176,7 +176,7 @@ class _Children:
             [sys.executable, *words],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=_environment(),
+            env={**os.environ, **import_path()},
             start_new_session=True,
         )
         threading.Thread(target=self._listen, args=(index, child), daemon=True).start()
@@ -217,10 +217,3 @@ class _Children:
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         hint = " (the system may have run out of memory)" if code == -signal.SIGKILL else ""
         return FrozenheadError(f"{place} {how}{hint}. The others have finished.\n{KEPT}")
-
-
-def _environment() -> dict[str, str]:
-    """Ours, and the folder this package was imported from: the child is of the same code, installed or not."""
-    package = str(Path(errors.__file__).parent.parent)
-    path = os.environ.get("PYTHONPATH")
-    return {**os.environ, "PYTHONPATH": f"{package}{os.pathsep}{path}" if path else package}

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from frozenhead import errors
 from frozenhead.cache import Space, VectorCache
 from frozenhead.cache.place import FORMAT
 from frozenhead.embedder import Checkpoint, Embedded, EmbedSettings, Listener, embed_texts, find_checkpoint, space_of
@@ -102,6 +103,12 @@ def probe_file(cache: VectorCache) -> Iterator[tuple[str, str]]:
     finally:
         with contextlib.suppress(OSError):  # `cache prune` takes it away with the leavings of processes that are gone
             os.unlink(path)
+
+
+def import_path() -> dict[str, str]:
+    """The environment in which another Python on this host imports the very code that runs here, installed or not."""
+    package, path = str(Path(errors.__file__).parent.parent), os.environ.get("PYTHONPATH")
+    return {"PYTHONPATH": f"{package}{os.pathsep}{path}" if path else package}
 
 
 class Station:

@@ -16,10 +16,11 @@ from frozenhead.cache import VectorCache
 from frozenhead.commands.voice import Advance, Silence
 from frozenhead.embedder import EmbedSettings, Listener, find_checkpoint
 from frozenhead.errors import DeviceNotFound, FrozenheadError, UsageError
-from frozenhead.fleet import processes
-from frozenhead.fleet.child import read_texts, take_cores
+from frozenhead.fleet.child import read_texts
+from frozenhead.fleet.cores import take_cores
 from frozenhead.fleet.processes import embed_on_devices, write_shares
 from frozenhead.fleet.share import Share
+from frozenhead.fleet.station import import_path
 from tests.fleet.conftest import MakeOptions, assert_same_vectors, cached_vectors, distinct_texts, make_texts, run_rows
 from tests.hardship.laws import temporary_files
 from tests.hardship.nursery import PATIENCE
@@ -239,7 +240,7 @@ def test_a_child_is_of_the_same_code_as_its_parent(monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("PYTHONPATH", raising=False)
     code = "import frozenhead; print(frozenhead.__file__)"
     done = subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True, env=processes._environment()
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, env={**os.environ, **import_path()}
     )
     import frozenhead
 
