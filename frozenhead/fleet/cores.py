@@ -5,7 +5,7 @@ import socket
 
 from frozenhead.fleet.share import Share
 
-_SLOT = "\0frozenhead-{user}-cores-{slot}-of-{slots}"  # of Linux' abstract names, which end with who holds them
+_SLOT = "\0frozenhead-{user}-{kind}-{slot}-of-{slots}"  # of Linux' abstract names, which end with who holds them
 _held: list[socket.socket] = []
 
 
@@ -21,10 +21,11 @@ def take_cores(share: Share) -> None:
     os.sched_setaffinity(0, cores[share.index % len(cores) :: share.of])
 
 
-def take_slot(count: int) -> Share | None:
+def take_slot(count: int, *, kind: str = "cores") -> Share | None:
     """Compute on `count` cores that no other worker of this user and host has taken; they are free when it ends.
 
-    Returns None, and changes nothing, where that is not to be had: all are taken, or the system has no such names.
+    Those who take slots of one kind keep clear of each other. Returns None, and changes nothing, where that is not to
+    be had: all are taken, or the system has no such names.
     """
     cores = usable_cores()
     slots = len(cores) // max(1, count)
@@ -33,7 +34,7 @@ def take_slot(count: int) -> Share | None:
     for slot in range(slots):
         held = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:
-            held.bind(_SLOT.format(user=os.geteuid(), slot=slot, slots=slots))
+            held.bind(_SLOT.format(user=os.geteuid(), kind=kind, slot=slot, slots=slots))
         except OSError:
             held.close()
             continue

@@ -215,7 +215,7 @@ def _read_one(ray: Any, source: str, kind: Format, column: str, corpus: CorpusOp
     from pyarrow import csv, json
 
     if kind == "parquet":
-        return ray.data.read_parquet(source, columns=[column], file_extensions=None)
+        return ray.data.read_parquet(source, file_extensions=None).select_columns([column])
     if kind == "jsonl":
         schema = pa.schema([(column, pa.string())])
         options = json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
