@@ -60,13 +60,7 @@ class EmbedActor:
     def __call__(self, block: "pa.Table") -> dict[str, Any]:
         """One row of counts for a block of texts that no other block has."""
         texts = Texts(block.column(TEXT))
-        counts: dict[str, Any] = {
-            "texts": len(texts),
-            "cached": 0,
-            "computed": 0,
-            "refusal": self._refusal,
-            "error": "",
-        }
+        counts: dict[str, Any] = {"computed": 0, "arithmetic": "", "refusal": self._refusal, "error": ""}
         if self._station is not None and len(texts):
             try:
                 embedded = self._station.embed(texts)

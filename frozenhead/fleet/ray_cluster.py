@@ -5,16 +5,18 @@ off, and a cluster of our own listens on the loopback interface alone.
 """
 
 import contextlib
+import io
 import logging
 import math
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,8 @@ _KNOCK_SECONDS = 5.0
 _TRY_SECONDS = 20.0
 # Unix sockets, which Ray makes in its folder, have names of at most 107 bytes.
 _LONGEST_FOLDER = 40
+_LONGEST_NOTE = 200
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -103,8 +107,10 @@ def check_installed() -> None:
 
 
 @contextlib.contextmanager
-def connected(options: RayOptions) -> Iterator[Any]:
+def connected(options: RayOptions, note: Callable[[str], None] = lambda line: None) -> Iterator[Any]:  # noqa: ARG005
     """The module `ray`, connected; the connection ends with the block, and so does a cluster of our own.
+
+    What Ray prints meanwhile, such as that a worker was killed and its task is tried again, goes to `note`.
 
     Raises
     ------
@@ -135,7 +141,21 @@ def connected(options: RayOptions) -> Iterator[Any]:
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             raise FleetError(_unreachable(address, str(error))) from error
         stack.callback(ray.shutdown)
+        stack.enter_context(contextlib.redirect_stdout(_Notes(note)))
         yield ray
+
+
+class _Notes(io.TextIOBase):
+    """Takes what Ray prints on standard output, which is for results, and passes on the beginning of each message."""
+
+    def __init__(self, note: Callable[[str], None]) -> None:
+        self._note = note
+
+    def write(self, text: str, /) -> int:
+        line = _COLOURS.sub("", text).strip().partition("\n")[0]
+        if line:
+            self._note(f"ray: {line:.{_LONGEST_NOTE}}")
+        return len(text)
 
 
 def _set_where_unset(values: Mapping[str, str]) -> None:

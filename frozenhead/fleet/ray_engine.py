@@ -101,7 +101,7 @@ def embed_with_ray(
         format_of(source, corpus)
     begun, work = time.perf_counter(), RayWork()
     listener.note(f"ray: {f'connecting to {options.address}' if options.address else 'starting'}")
-    with connected(options) as ray, probe_file(cache) as probe, _listening(work):
+    with connected(options, listener.note) as ray, probe_file(cache) as probe, _listening(work):
         work.startup_seconds = time.perf_counter() - begun
         crew = crew_of(ray, options)
         listener.note(_words(crew))

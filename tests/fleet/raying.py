@@ -31,7 +31,7 @@ class Job:
 
     def actors(self) -> list[int]:
         """The processes that embed for it."""
-        return [pid for pid in self.processes() if _words(pid).startswith(_ACTOR)]
+        return [pid for pid in self.processes() if words_of(pid).startswith(_ACTOR)]
 
     def processes(self) -> list[int]:
         """All processes that carry its mark, its own among them."""
@@ -39,7 +39,7 @@ class Job:
 
     def gone(self) -> bool:
         """Whether nothing of it is left, soon after its end: Ray's last processes leave by themselves."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + RAY_PATIENCE
         while self.processes() and time.monotonic() < deadline:
             time.sleep(0.1)
         return not self.processes()
@@ -73,7 +73,7 @@ def _carries(path: Path, mark: str) -> bool:
         return False
 
 
-def _words(pid: int) -> str:
+def words_of(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/cmdline").read_text()
     except OSError:

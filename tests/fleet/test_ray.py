@@ -14,7 +14,7 @@ import pytest
 from frozenhead.cache import text_keys
 from frozenhead.fleet.station import import_path
 from tests.fleet.conftest import assert_same_vectors, cached_vectors, distinct_texts, make_texts, run_rows
-from tests.fleet.raying import Job, shards, started
+from tests.fleet.raying import Job, shards, started, words_of
 from tests.hardship.laws import temporary_files
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'frozenhead[ray]'")
@@ -124,7 +124,7 @@ def test_a_driver_that_was_killed_goes_on_from_the_cache(
         job.await_(lambda: shards(tmp_path / "cache"))
         os.kill(job.process.pid, signal.SIGKILL)
         job.process.wait()
-        assert job.gone(), "actors outlive their driver"
+        assert job.gone(), [words_of(pid) for pid in job.processes()]
     kept = len(cached_vectors(tmp_path / "cache", texts))
     assert 0 < kept < len(texts)
     assert not (tmp_path / "run").exists()

@@ -44,7 +44,7 @@ def fill(
     """`embed_with_ray` of some sources in that cluster, into a new cache."""
 
     def run(*sources: Path | str, prefix: str | None = None, **corpus: Any) -> tuple[RayWork, VectorCache]:
-        monkeypatch.setattr(ray_engine, "connected", lambda options: contextlib.nullcontext(cluster))
+        monkeypatch.setattr(ray_engine, "connected", lambda *given: contextlib.nullcontext(cluster))
         cache = VectorCache(tmp_path / "cache")
         checkpoint = find_checkpoint(str(tiny_folder))
         settings = decide(EmbedSettings(precision="fp32", backend="torch", prefix=prefix), checkpoint)
