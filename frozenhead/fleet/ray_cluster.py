@@ -138,10 +138,10 @@ def connected(options: RayOptions, note: Callable[[str], None] = lambda line: No
         try:
             with _own_signals(), _hushed():
                 ray.init(**given, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        except (Exception, SystemExit) as error:  # Ray raises Exception itself, and its own SIGTERM when it gives up
             raise FleetError(_unreachable(address, str(error))) from error
-        stack.callback(ray.shutdown)
         stack.enter_context(contextlib.redirect_stdout(_Notes(note)))
+        stack.callback(ray.shutdown)  # before standard output is given back: Ray prints to the last
         yield ray
 
 

@@ -21,7 +21,7 @@ from typing import Any
 from frozenhead.cache import VectorCache
 from frozenhead.corpus import CorpusOptions, Format
 from frozenhead.embedder import Checkpoint, EmbedSettings, Listener
-from frozenhead.errors import FleetError, UsageError
+from frozenhead.errors import FleetError, FrozenheadError, UsageError
 from frozenhead.fleet.ray_actor import OWNER, EmbedActor, owned_texts
 from frozenhead.fleet.ray_cluster import Crew, RayOptions, connected, crew_of
 from frozenhead.fleet.station import Orders, probe_file
@@ -112,8 +112,9 @@ def embed_with_ray(
             functools.partial(owned_texts, column=column, prefix=settings.prefix or ""),
             batch_format="pyarrow", batch_size=None, zero_copy_batch=True,
         )  # fmt: skip
-        blocks = owned.repartition(_blocks(missing, crew), keys=[OWNER]).materialize()
-        _add_up(ray, _embed(ray, blocks, orders, crew), work, missing, listener)
+        with _failures():
+            blocks = owned.repartition(_blocks(missing, crew), keys=[OWNER]).materialize()
+            _add_up(_embed(ray, blocks, orders, crew), work, missing, listener)
     work.seconds = time.perf_counter() - begun - work.startup_seconds
     return work
 
@@ -136,17 +137,25 @@ def _embed(ray: Any, blocks: Any, orders: Orders, crew: Crew) -> Any:
         )
 
 
-def _add_up(ray: Any, counts: Any, work: RayWork, missing: int, listener: Listener) -> None:
+def _add_up(counts: Any, work: RayWork, missing: int, listener: Listener) -> None:
     """Add up what comes back."""
     listener.progress(0, missing)
+    for row in counts.iter_rows():
+        _count(row, work, listener)
+        listener.progress(min(work.computed, missing), missing)
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    """Whatever ends Ray's work, as an error of ours: workers that cannot start, above all."""
     try:
-        for row in counts.iter_rows():
-            _count(row, work, listener)
-            listener.progress(min(work.computed, missing), missing)
-    except ray.exceptions.RayError as error:
+        yield
+    except FrozenheadError:
+        raise
+    except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
         raise FleetError(
-            f"Ray's workers cannot go on: {reason}\n"
+            f"Ray cannot go on: {reason}\n"
             "Install the same version of frozenhead on every host. What was embedded is kept."
         ) from error
 
