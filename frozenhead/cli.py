@@ -17,16 +17,23 @@ import typer
 from frozenhead.cli_cache import cache_app
 from frozenhead.cli_fit import fit
 from frozenhead.cli_options import (
+    Address,
     CacheDir,
+    CpusPerWorker,
     Delimiter,
     Device,
+    Devices,
     Encoding,
+    Engine,
     Features,
     Format,
+    GpusPerWorker,
     Json,
     Quiet,
     RunCacheDir,
     RunFolder,
+    Worker,
+    Workers,
     split_names,
 )
 from frozenhead.cli_report import report
@@ -47,6 +54,7 @@ from frozenhead.terminal import (
     print_notice,
     verdict_lines,
     view_lines,
+    worker_lines,
 )
 
 STOPPED = "stopped. What was finished before is kept; the same command goes on from there."
@@ -182,7 +190,7 @@ def embed(
         str | None, typer.Option("--precision", help="fp32, bf16, fp16 or auto: bf16 where native.  [default: auto]")
     ] = None,
     backend: Annotated[str, typer.Option("--backend", help="torch, openvino or auto: the fastest installed.")] = "auto",
-    device: Device = "auto",
+    device: Devices = "auto",
     views: Annotated[
         int,
         typer.Option(
@@ -196,6 +204,12 @@ def embed(
         str | None,
         typer.Option("--recipe", help="notebook: the published notebook's encoder, split, length and pooling."),
     ] = None,
+    worker: Worker = None,
+    engine: Engine = "local",
+    address: Address = None,
+    workers: Workers = None,
+    gpus_per_worker: GpusPerWorker = None,
+    cpus_per_worker: CpusPerWorker = None,
     file_format: Format = None,
     encoding: Encoding = "utf-8",
     delimiter: Delimiter = None,
@@ -212,6 +226,9 @@ def embed(
     """Read, check and split texts; compute the vectors that the cache lacks."""
     from frozenhead.commands.embed import embed as run_embed
     from frozenhead.commands.options import embed_options
+    from frozenhead.fleet import RayOptions
+
+    ray = RayOptions(address=address, workers=workers, gpus_per_worker=gpus_per_worker, cpus_per_worker=cpus_per_worker)
 
     options = embed_options(
         data=data, out=out, recipe=recipe, model=model, revision=revision, name=name,
@@ -224,12 +241,14 @@ def embed(
             "format": file_format, "encoding": encoding, "delimiter": delimiter,
         },
         views=views, view_seed=view_seed, cache_dir=cache_dir, overwrite=overwrite, dry_run=dry_run, long=long,
-        stream=stream,
-        command=_command_line(),
+        worker=worker, engine=engine, ray=ray, stream=stream, command=_command_line(),
     )  # fmt: skip
     result = run_embed(options, TerminalVoice(quiet=quiet))
     if as_json:
         print_json(result)
+        return
+    if options.worker is not None:
+        print_lines(worker_lines(result))
         return
     print_lines(corpus_lines(result))
     if dry_run:

@@ -24,6 +24,29 @@ RunCacheDir = Annotated[
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The run folder that embed made.")]
 Features = Annotated[str, typer.Option("--features", metavar="NAMES", help="Feature sets, comma-separated, or all.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+Devices = Annotated[
+    str, typer.Option("--device", help="auto, cpu, cuda or cuda:N; several, as cuda:0,cuda:1, take a process each.")
+]
+Worker = Annotated[
+    str | None,
+    typer.Option(
+        "--worker", metavar="I/N", help="Embed share I (from 0) of N into the cache; embed without it makes the run."
+    ),
+]
+Engine = Annotated[str, typer.Option("--engine", help="local: this host; or ray: many hosts, or a local Ray.")]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        "--address", metavar="HOST:PORT", help="Of a Ray cluster, or auto; default RAY_ADDRESS, else one on this host."
+    ),
+]
+Workers = Annotated[
+    int | None, typer.Option("--workers", metavar="N", help="Of Ray; default one per GPU, or per host.")
+]
+GpusPerWorker = Annotated[
+    float | None, typer.Option("--gpus-per-worker", help="Of Ray; default 1 where there are any.")
+]
+CpusPerWorker = Annotated[int | None, typer.Option("--cpus-per-worker", help="Of Ray; default a host's, divided.")]
 Format = Annotated[
     str | None, typer.Option("--format", help="csv, tsv, jsonl or parquet; default by name, else by content.")
 ]

@@ -12,6 +12,7 @@
     |-- HeadError                   4   a head is missing or unfit
     |   |-- HeadNotFound
     |   `-- SpaceMismatch
+    |-- FleetError                  4   a process, a host or a cluster that shares the work cannot be used
     |-- DamageError                 5   a damaged cache or run that needs the user
     |   |-- CacheDamaged
     |   |-- RunDamaged
@@ -79,6 +80,12 @@ class HeadNotFound(HeadError):
 
 class SpaceMismatch(HeadError, ValueError):
     """A head was given vectors of another space than it was trained on."""
+
+
+class FleetError(FrozenheadError):
+    """A process, a host or a cluster that shares the work cannot be reached, or must not go on."""
+
+    exit_code = 4
 
 
 class DamageError(FrozenheadError):

@@ -218,6 +218,17 @@ def export_lines(result: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def worker_lines(result: Mapping[str, Any]) -> list[str]:
+    """What a worker has done of its share, or would do."""
+    share = f"worker {result['worker']}: {many(result['distinct'], 'distinct text')}, {result['cached']:,} cached"
+    if result.get("dry_run"):
+        return [f"{share}, {result['to_embed']:,} to embed; nothing was done"]
+    return [
+        f"{share}, {result['computed']:,} embedded, {result['seconds']:.1f} s",
+        "next, when every worker is done: the same command without --worker makes the run",
+    ]
+
+
 def verdict_lines(result: Mapping[str, Any]) -> list[str]:
     """What `verify` found: the largest differences beside their tolerances, and the verdict."""
     lines = []

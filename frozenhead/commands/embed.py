@@ -17,6 +17,7 @@ from frozenhead.commands.embedding import (
     shards_holding,
     survey,
 )
+from frozenhead.commands.fleet import embed_by_ray, embed_share, job_note
 from frozenhead.commands.lengths import settle_length
 from frozenhead.commands.options import DEFAULT_MODEL, EmbedOptions
 from frozenhead.commands.vectors import recorded_space, write_pinned
@@ -47,6 +48,8 @@ def embed(options: EmbedOptions, voice: Voice | None = None) -> dict[str, Any]:
         how many texts were cached and how many computed, on what, in how many seconds; and `views`, the dropout views
         asked for, if any: their seed, training rows, and how many passes of single texts were cached and computed.
 
+        Of a worker: what `embed_share` returns.
+
     Raises
     ------
     FrozenheadError
@@ -61,21 +64,30 @@ def _embed(options: EmbedOptions, corpus: AnyCorpus, voice: Voice) -> dict[str, 
     for note in corpus.notes:
         voice.say(note)
     checkpoint = find_checkpoint(options.model, revision=options.revision)
-    options = _follow_aloud(options, checkpoint, voice)
     cache = VectorCache(options.cache_dir)
+    job = job_note(cache, options, corpus)
+    options = _follow_aloud(options, checkpoint, voice)
     run = _same_run(options, corpus)
     options = settle_length(options, checkpoint, corpus, run, voice)
     there = run.features(damaged="skip") if run else {}  # a damaged one is about to be written anew
     names = _feature_names(options, checkpoint, there)
+    if options.worker is not None:
+        return embed_share(
+            options, options.worker, checkpoint=checkpoint, corpus=corpus, job=job, cache=cache, voice=voice
+        )
     work = _plan_views(options, corpus, checkpoint, {name: there[name] for name in names.values() if name in there})
     if options.dry_run:
         return _dry_run(options, corpus, checkpoint, cache, work)
     check_writable(options.out)
-    embedded = embed_corpus(checkpoint, corpus, settings=options.settings, cache=cache, voice=voice)
+    spaces = [space_of(checkpoint, pooling, options.settings) for pooling in names]
+    if remark := job.difference(spaces):
+        voice.say(remark)
+    embedded, engine = _fill(options, checkpoint, corpus, cache, voice)
     if run is None:  # only now: until the vectors are there, --overwrite has taken nothing away
         run = Run.create(options.out, info=_run_info(options, corpus), corpus=corpus.tables())
     for pooling, name in names.items():
         _write_feature(run, name, embedded, pooling, options=options, corpus=corpus, checkpoint=checkpoint, cache=cache)
+    job.conclude(spaces)
     views = embed_views(run, work, names, cache, voice) if work else None
     records = run.features(damaged="skip")
     return {
@@ -85,6 +97,7 @@ def _embed(options: EmbedOptions, corpus: AnyCorpus, voice: Voice) -> dict[str, 
         "computed": embedded.computed,
         "arithmetic": dataclasses.asdict(embedded.arithmetic) if embedded.arithmetic else None,
         "seconds": round(embedded.seconds, 3),
+        **({"ray": engine} if engine else {}),
         "views": views,
         "features": {
             name: {
@@ -94,6 +107,16 @@ def _embed(options: EmbedOptions, corpus: AnyCorpus, voice: Voice) -> dict[str, 
             for name in names.values()
         },
     }
+
+
+def _fill(
+    options: EmbedOptions, checkpoint: Checkpoint, corpus: AnyCorpus, cache: VectorCache, voice: Voice
+) -> tuple[Outcome, dict[str, Any] | None]:
+    """Compute what the cache lacks, here or by Ray; what Ray did in the latter case."""
+    if options.ray is not None:
+        return embed_by_ray(options, options.ray, checkpoint=checkpoint, corpus=corpus, cache=cache, voice=voice)
+    settings, devices = options.settings, options.devices
+    return embed_corpus(checkpoint, corpus, settings=settings, cache=cache, voice=voice, devices=devices), None
 
 
 def _write_feature(

@@ -3,11 +3,10 @@
 Most corpora are one bucket. Of several, no two hold the same text, so that counts add up and nothing is computed twice.
 """
 
-import dataclasses
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from frozenhead.commands.voice import Voice
 from frozenhead.corpus import (
     Bucket,
     Corpus,
+    CorpusOptions,
     LargeCorpus,
     check_rereadable,
     find_sources,
@@ -32,6 +32,9 @@ from frozenhead.embedder import Arithmetic, Checkpoint, Embedded, EmbedSettings,
 from frozenhead.embedder.encoder import Encoder
 from frozenhead.embedder.pooling import Pooling
 from frozenhead.errors import UsageError
+from frozenhead.fleet import Share, embed_on_devices
+from frozenhead.fleet.sources import local_copy
+from frozenhead.texts import Chosen
 
 AnyCorpus = Corpus | LargeCorpus
 
@@ -40,25 +43,46 @@ AnyCorpus = Corpus | LargeCorpus
 def open_corpus(options: EmbedOptions) -> Iterator[AnyCorpus]:
     """The corpus: in memory or, if it is large or `--stream` says so, in parts on disk until the block ends.
 
+    What stands under URLs is copied for that time, and named by its URL all the same.
+
     Raises
     ------
     UsageError
         What was asked for cannot be done in parts.
     """
-    sources = find_sources(options.data, options.corpus)
+    given = {"data": options.data, "val": options.corpus.val, "test": options.corpus.test}
+    with ExitStack() as stack:
+        here = {role: stack.enter_context(local_copy(place)) if place else place for role, place in given.items()}
+        corpus = stack.enter_context(
+            _open_files(options, str(here["data"]), replace(options.corpus, val=here["val"], test=here["test"]))
+        )
+        named = [
+            {**s, "path": _named(str(s["path"]), here[str(s["role"])], given[str(s["role"])])} for s in corpus.sources
+        ]
+        yield replace(corpus, sources=named)
+
+
+@contextmanager
+def _open_files(options: EmbedOptions, data: str, files: CorpusOptions) -> Iterator[AnyCorpus]:
+    sources = find_sources(data, files)
     if options.stream:
         check_rereadable(sources)
     streamed = is_large(sources) if options.stream is None else options.stream
     if not streamed:
-        yield load_corpus(options.data, options.corpus)
+        yield load_corpus(data, files)
         return
     if options.views:
         raise UsageError(
             "Dropout views are made of a corpus in memory, and this one is read in parts. Leave --views out, or pass "
             "--no-stream if there is memory for all texts."
         )
-    with stream_corpus(options.data, sources, options.corpus, beside=options.out) as corpus:
+    with stream_corpus(data, sources, files, beside=options.out) as corpus:
         yield corpus
+
+
+def _named(path: str, copy: str | None, given: str | None) -> str:
+    """The name of a file in the place that was given, where it was read from a copy of that place."""
+    return f"{given}{path.removeprefix(copy or '')}" if copy != given else path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,14 +109,44 @@ class Outcome:
     seconds: float
 
 
+class SharedCorpus:
+    """The rows of a corpus whose keys one of several workers owns: a corpus as far as embedding goes."""
+
+    def __init__(self, corpus: AnyCorpus, share: Share, settings: EmbedSettings) -> None:
+        self._corpus, self._share, self._settings = corpus, share, settings
+        self.bucket_count, self.classes = corpus.bucket_count, corpus.classes
+
+    def buckets(self) -> Iterator[Bucket]:
+        """What the share owns of each bucket."""
+        for bucket in self._corpus.buckets():
+            own = self._share.rows(encoder_keys(bucket, self._settings))
+            yield Bucket(
+                rows=own if bucket.rows is None else bucket.rows[own],
+                texts=Chosen(bucket.texts, own),
+                keys=bucket.keys[own],
+                labels=None if bucket.labels is None else bucket.labels[own],
+            )
+
+
 def embed_corpus(
-    checkpoint: Checkpoint, corpus: AnyCorpus, *, settings: EmbedSettings, cache: VectorCache, voice: Voice
+    checkpoint: Checkpoint,
+    corpus: AnyCorpus | SharedCorpus,
+    *,
+    settings: EmbedSettings,
+    cache: VectorCache,
+    voice: Voice,
+    devices: Sequence[str] = (),
 ) -> Outcome:
-    """Make sure that the cache holds the vectors of a corpus, said aloud. Errors as `embed_texts`."""
+    """Make sure that the cache holds the vectors of a corpus, said aloud; on several devices, by processes.
+
+    Errors as `embed_texts`.
+    """
     if corpus.bucket_count == 1:
         (bucket,) = corpus.buckets()
         keys = encoder_keys(bucket, settings)
-        embedded = embed_aloud(checkpoint, bucket.texts, keys=keys, settings=settings, cache=cache, voice=voice)
+        embedded = embed_aloud(
+            checkpoint, bucket.texts, keys=keys, settings=settings, cache=cache, voice=voice, devices=devices
+        )
         return _add(None, embedded, bucket, corpus, checkpoint)
     begun = time.perf_counter()
     account: Outcome | None = None
@@ -101,25 +155,28 @@ def embed_corpus(
         listener = _Whole(teller(voice, advance, checkpoint, settings), cached, distinct)
         encoder = _OneEncoder(checkpoint, settings, cache, listener)
         for bucket in corpus.buckets():
-            embedded = embed_texts(
-                checkpoint,
-                bucket.texts,
-                keys=encoder_keys(bucket, settings),
-                rows=bucket.rows,
-                settings=settings,
-                cache=cache,
-                encoder=encoder.load,
-                listener=listener,
-            )
+            keys = encoder_keys(bucket, settings)
+            if devices:
+                embedded = embed_on_devices(
+                    checkpoint, bucket.texts, keys=keys, settings=settings, devices=devices, cache=cache,
+                    listener=listener,
+                )  # fmt: skip
+            else:
+                embedded = embed_texts(
+                    checkpoint, bucket.texts, keys=keys, rows=bucket.rows, settings=settings, cache=cache,
+                    encoder=encoder.load, listener=listener,
+                )  # fmt: skip
             listener.before += embedded.computed
             account = _add(account, embedded, bucket, corpus, checkpoint)
-            del bucket, embedded  # before the next one is read
+            del bucket, keys, embedded  # before the next one is read
     if account is None:
         raise ValueError("a corpus of no buckets")
-    return dataclasses.replace(account, seconds=time.perf_counter() - begun - encoder.conversion_seconds)
+    return replace(account, seconds=time.perf_counter() - begun - encoder.conversion_seconds)
 
 
-def survey(checkpoint: Checkpoint, corpus: AnyCorpus, settings: EmbedSettings, cache: VectorCache) -> tuple[int, int]:
+def survey(
+    checkpoint: Checkpoint, corpus: AnyCorpus | SharedCorpus, settings: EmbedSettings, cache: VectorCache
+) -> tuple[int, int]:
     """How many distinct texts a corpus has, and of how many of them the cache holds all vectors."""
     stores = [cache.space(space_of(checkpoint, p, settings)) for p in settings.poolings]
     texts = cached = 0
@@ -145,7 +202,7 @@ def encoder_keys(bucket: Bucket, settings: EmbedSettings) -> NDArray[np.uint8]:
 
 
 def _add(
-    before: Outcome | None, embedded: Embedded, bucket: Bucket, corpus: AnyCorpus, checkpoint: Checkpoint
+    before: Outcome | None, embedded: Embedded, bucket: Bucket, corpus: AnyCorpus | SharedCorpus, checkpoint: Checkpoint
 ) -> Outcome:
     """The account with one more bucket."""
     facts = {

@@ -1,6 +1,6 @@
 """What `embed` is asked to do: given by name, else by a recipe, else by default."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +8,14 @@ from frozenhead.corpus import CorpusOptions
 from frozenhead.embedder import EmbedSettings
 from frozenhead.embedder.pooling import POOLINGS
 from frozenhead.errors import UsageError
+from frozenhead.fleet import RayOptions, Share
 
 LONGEST_NAME = 64  # it becomes a file name
 MOST_VIEWS = 10_000
 
 DEFAULT_MODEL = "minilm"
+LOCAL = "local"
+ENGINES = (LOCAL, "ray")
 AUTO = "auto"
 
 # What the published notebook fixes; options given by name win over it.
@@ -52,6 +55,12 @@ class EmbedOptions:
     view_seed : int, optional
         Of their masks; default that of the views the run has, else that of the split.
     cache_dir : path or URL, optional
+    worker : Share, optional
+        Embed the keys of this share alone, and make no run.
+    ray : RayOptions, optional
+        Have Ray compute what the cache lacks.
+    devices : tuple of str
+        Several devices, one process on each; empty: in this process, on that of the settings.
     recipe : str, optional
         Recorded in the run.
     overwrite : bool
@@ -75,6 +84,9 @@ class EmbedOptions:
     views: int = 0
     view_seed: int | None = None
     cache_dir: str | Path | None = None
+    worker: Share | None = None
+    devices: tuple[str, ...] = ()
+    ray: RayOptions | None = None
     recipe: str | None = None
     overwrite: bool = False
     dry_run: bool = False
@@ -87,6 +99,22 @@ class EmbedOptions:
         if self.name is not None and not self.name.replace("-", "").replace("_", "").isalnum():
             raise UsageError(f"--name {self.name!r}: use letters, digits, - and _ only.")
         self._check_views()
+        self._check_fleet()
+
+    def _check_fleet(self) -> None:
+        if self.views and self.worker is not None:
+            raise UsageError(
+                "Workers compute no dropout views. Leave --views to the `embed` that makes the run, after them."
+            )
+        if self.ray is not None and (self.worker is not None or self.devices or self.settings.device != AUTO):
+            raise UsageError(
+                "Engine ray chooses workers and devices itself: leave --worker and --device out. "
+                "--gpus-per-worker 0 computes on CPUs."
+            )
+        for device in self.devices:
+            if device == AUTO:
+                raise UsageError("A list of devices has no auto: name each, as --device cuda:0,cuda:1.")
+            replace(self.settings, device=device)  # raises for what is no device
 
     def _check_views(self) -> None:
         if not 0 <= self.views <= MOST_VIEWS:
@@ -126,6 +154,9 @@ def embed_options(
     views: int = 0,
     view_seed: int | None = None,
     stream: bool | None = None,
+    worker: str | None = None,
+    engine: str = LOCAL,
+    ray: RayOptions | None = None,
     command: str = "frozenhead embed",
 ) -> EmbedOptions:
     """Options from what was given by name, then the recipe, then the defaults."""
@@ -138,6 +169,7 @@ def embed_options(
 
     split = {k: chosen(k, corpus[k], d) for k, d in (("split", "0.7/0.15/0.15"), ("seed", 2018))}
     length = chosen("max_length", max_length, None)
+    devices = tuple(part.strip() for part in device.split(","))
     return EmbedOptions(
         data=data,
         out=out or default_run(data),
@@ -153,7 +185,7 @@ def embed_options(
             long=long,  # type: ignore[arg-type]  # checked by EmbedSettings
             precision=chosen("precision", precision, "auto"),
             backend=backend,  # type: ignore[arg-type]  # checked by EmbedSettings
-            device=device,
+            device=devices[0],
         ),
         auto_length=length == AUTO,
         views=views,
@@ -161,11 +193,25 @@ def embed_options(
         revision=revision,
         name=name,
         cache_dir=cache_dir,
+        worker=None if worker is None else Share.parse(worker),
+        ray=_ray(engine, ray),
+        devices=devices if len(devices) > 1 else (),
         overwrite=overwrite,
         dry_run=dry_run,
         stream=stream,
         command=command,
     )
+
+
+def _ray(engine: str, options: RayOptions | None) -> RayOptions | None:
+    """The options of engine ray; None for the local one, which has none."""
+    if engine not in ENGINES:
+        raise UsageError(f"There is no engine {engine!r}; choose {' or '.join(ENGINES)}.")
+    if engine == LOCAL and options not in (None, RayOptions()):
+        raise UsageError(
+            "--address, --workers, --gpus-per-worker and --cpus-per-worker are of --engine ray: add it, or leave them."
+        )
+    return None if engine == LOCAL else options or RayOptions()
 
 
 def _poolings(named: str) -> tuple[Any, ...]:

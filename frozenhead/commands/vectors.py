@@ -22,6 +22,7 @@ from frozenhead.embedder import (
     embed_texts,
 )
 from frozenhead.errors import CacheDamaged, RunDamaged, StorageError, UsageError
+from frozenhead.fleet import embed_on_devices
 from frozenhead.runs import SPLITS, Run
 
 if TYPE_CHECKING:
@@ -39,11 +40,16 @@ def embed_aloud(
     settings: EmbedSettings,
     cache: VectorCache,
     voice: Voice,
+    devices: Sequence[str] = (),
 ) -> Embedded:
-    """`embed_texts` with a line about what is cached and a bar for what is not."""
-
+    """`embed_texts` with a line about what is cached and a bar for what is not; on several devices, as processes."""
     with voice.bar(checkpoint.name, unit="texts") as advance:
         listener = teller(voice, advance, checkpoint, settings)
+        if devices:
+            keys = text_keys(texts, prefix=settings.prefix or "") if keys is None else keys
+            return embed_on_devices(
+                checkpoint, texts, keys=keys, settings=settings, devices=devices, cache=cache, listener=listener
+            )
         return embed_texts(checkpoint, texts, keys=keys, settings=settings, cache=cache, listener=listener)
 
 

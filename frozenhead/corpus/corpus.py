@@ -55,7 +55,7 @@ class Bucket:
     """
 
     rows: NDArray[np.int64] | None
-    texts: Texts
+    texts: Sequence[str]
     keys: NDArray[np.uint8]
     labels: NDArray[np.int32] | None
 
