@@ -75,7 +75,8 @@ def test_what_one_machine_embeds_another_fits_reports_verifies_and_predicts(
     before = proxy.count("PUT", "/pins/")
     offline = frozenhead("fit", run, "--head", "centroid")
     assert offline.returncode == 0, offline.stderr  # its shards are all here
-    assert proxy.count("PUT", "/pins/") - before <= len(features)  # nobody waits for a pin
+    # Nobody waits for a pin: one try each, which aiohttp makes twice where it kept a connection.
+    assert proxy.count("PUT", "/pins/") - before <= 2 * len(features)
     proxy.rule = lambda method, path: None
     puts = [path for method, path in proxy.seen if method == "PUT" and "/shards/" in path]
     assert len(puts) == len(set(puts))  # nothing was computed twice
