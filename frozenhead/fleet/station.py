@@ -47,8 +47,10 @@ class Orders:
     spaces : tuple of dict
         The spaces that must come of it, in the order of the poolings.
     cache : str
+        Its folder or URL.
     probe : tuple of str, or None
-        A file of the cache, as a path below its folder, and what is in it, in hexadecimal digits; None on one host.
+        A file of the cache, as a path below its folder, and what is in it, in hexadecimal digits; None on one host,
+        and where the cache is an object store.
     driver : str
         The driver's host.
     """
@@ -79,7 +81,7 @@ class Orders:
             called=(checkpoint.model, checkpoint.name),
             settings=dataclasses.asdict(settings),
             spaces=tuple(space_of(checkpoint, pooling, settings).to_dict() for pooling in settings.poolings),
-            cache=str(cache.folder),
+            cache=cache.location,
             probe=probe,
             driver=host_name(),
         )
@@ -92,8 +94,14 @@ class Orders:
 
 
 @contextlib.contextmanager
-def probe_file(cache: VectorCache) -> Iterator[tuple[str, str]]:
-    """A file in the cache that only who shares this very folder can read, as `Orders` name it; removed at the end."""
+def probe_file(cache: VectorCache) -> Iterator[tuple[str, str] | None]:
+    """A file in the cache that only who shares this very folder can read, as `Orders` name it; removed at the end.
+
+    None for a cache in an object store: a URL leads to the same store from wherever it is reached.
+    """
+    if cache.url is not None:
+        yield None
+        return
     name, content = f"{FORMAT}/{temporary_name()}", secrets.token_bytes(_PROBE_BYTES)
     path = cache.folder / name
     make_folder(path.parent, mode=0o700)
@@ -164,7 +172,7 @@ class Station:
             raise FleetError(
                 f"Host {host_name()} does not share the cache {orders.cache} with the driver on {orders.driver}: the "
                 f"driver's probe file {path.name} is not there ({seen}).\n"
-                "Put the cache on a folder that every host mounts under the same path, and name it with --cache-dir."
+                "Put the cache on a folder that every host mounts under the same path, or into an object store."
             )
 
     def _check_spaces(self, orders: Orders) -> None:

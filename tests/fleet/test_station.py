@@ -88,6 +88,7 @@ def test_a_station_that_sees_the_probe_works_and_the_probe_is_gone_afterwards(
     orders: Orders, cache: VectorCache
 ) -> None:
     with probe_file(cache) as probe:
+        assert probe is not None
         assert Station(dataclasses.replace(orders, probe=probe)).embed(TEXTS).computed == 3
         assert (cache.folder / probe[0]).is_file()
     assert not (cache.folder / probe[0]).exists()
@@ -96,20 +97,31 @@ def test_a_station_that_sees_the_probe_works_and_the_probe_is_gone_afterwards(
 def test_a_station_on_another_disk_refuses(orders: Orders, cache: VectorCache, tmp_path: Path) -> None:
     """The path is there, and even a file of that name; but it is not what the driver wrote."""
     with probe_file(cache) as probe:
+        assert probe is not None
         for content in (None, b"", b"something else"):
             elsewhere = tmp_path / "elsewhere" / probe[0]
             if content is not None:
                 elsewhere.parent.mkdir(parents=True, exist_ok=True)
                 elsewhere.write_bytes(content)
             away = dataclasses.replace(orders, cache=str(tmp_path / "elsewhere"), probe=probe)
-            with pytest.raises(FleetError, match=r"does not share the cache(.|\n)*--cache-dir"):
+            with pytest.raises(FleetError, match=r"does not share the cache(.|\n)*object store"):
                 Station(away)
     assert not list((tmp_path / "elsewhere").glob("v1/*/shards"))
 
 
+def test_an_object_store_needs_no_probe(tmp_path: Path) -> None:
+    """Its URL leads to it from everywhere; the mirror of one machine is never another's."""
+    pytest.importorskip("fsspec")
+    store = VectorCache(f"file://{tmp_path / 'store'}")
+    with probe_file(store) as probe:
+        assert probe is None
+    assert store.location.startswith("file://")
+
+
 def test_a_probe_of_a_dead_driver_is_pruned(cache: VectorCache) -> None:
-    with probe_file(cache) as (name, _):
-        probe = cache.folder / name
+    with probe_file(cache) as named:
+        assert named is not None
+        probe = cache.folder / named[0]
         left = probe.with_name(probe.name.replace(f"-{os.getpid()}-", "-999999999-"))
         left.write_bytes(b"left")
         cache.prune()
