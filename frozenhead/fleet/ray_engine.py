@@ -130,8 +130,9 @@ def _embed(ray: Any, blocks: Any, orders: Orders, crew: Crew) -> Any:
             batch_format="pyarrow",
             num_cpus=crew.cpus,
             num_gpus=crew.gpus or None,
+            # One block at a time: one that kills its process would take those that wait there with it.
             compute=ray.data.ActorPoolStrategy(
-                min_size=crew.now, max_size=crew.asked, initial_size=crew.now, max_tasks_in_flight_per_actor=2
+                min_size=crew.now, max_size=crew.asked, initial_size=crew.now, max_tasks_in_flight_per_actor=1
             ),
             ray_remote_args_fn=_retries,
         )

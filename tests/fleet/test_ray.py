@@ -4,8 +4,9 @@ import json
 import os
 import signal
 import socket
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,13 @@ def words(tiny_folder: Path, tmp_path: Path) -> Callable[..., list[str]]:
 
 
 @pytest.fixture
+def short() -> Iterator[Path]:
+    """A folder for temporary files, under a name that is short enough for Ray's sockets."""
+    with tempfile.TemporaryDirectory(prefix="fh-t-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
 def big_table(tmp_path: Path) -> Path:
     """Texts for some seconds of two actors, each text twice."""
     path = tmp_path / "big.csv"
@@ -56,19 +64,19 @@ def single(run_embed: RunEmbed, table: Path, tmp_path: Path) -> Path:
 
 
 def test_two_actors_leave_what_a_single_process_leaves(
-    words: Callable[..., list[str]], table: Path, run_embed: RunEmbed, tmp_path: Path
+    words: Callable[..., list[str]], table: Path, run_embed: RunEmbed, tmp_path: Path, short: Path
 ) -> None:
     """And nothing else: no process, no temporary folder, no word on stdout, no port that others can reach."""
-    texts, place = distinct_texts(table), tmp_path / "t"
-    place.mkdir()
-    with started(*words(table, *RAY), TMPDIR=str(place)) as job:
+    texts = distinct_texts(table)
+    with started(*words(table, *RAY), TMPDIR=str(short)) as job:
         job.await_(job.actors)
+        assert list(short.glob("fh-ray-*"))
         listening = addresses_of(job)
         result = job.result()
         assert listening
         assert all(address.is_loopback for address in listening), listening
         assert job.gone()
-    assert not list(place.iterdir())
+    assert not list(short.glob("fh-ray-*"))
     assert (result["computed"], result["cached"]) == (len(texts), 0)
     assert sum(result["ray"]["workers"].values()) == len(texts)
     assert_same_vectors(tmp_path / "cache", single(run_embed, table, tmp_path), texts)
@@ -117,10 +125,10 @@ def test_an_actor_that_is_killed_costs_at_most_its_block_and_the_job_goes_on(
 
 
 def test_a_driver_that_was_killed_goes_on_from_the_cache(
-    words: Callable[..., list[str]], big_table: Path, tmp_path: Path
+    words: Callable[..., list[str]], big_table: Path, tmp_path: Path, short: Path
 ) -> None:
     texts = set(big_table.read_text().splitlines()[1:])
-    with started(*words(big_table, *RAY)) as job:
+    with started(*words(big_table, *RAY), TMPDIR=str(short)) as job:
         job.await_(lambda: shards(tmp_path / "cache"))
         os.kill(job.process.pid, signal.SIGKILL)
         job.process.wait()
