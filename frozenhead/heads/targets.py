@@ -15,7 +15,8 @@ def checked_labels(y: ArrayLike, n: int) -> NDArray[Any]:
     labels: NDArray[Any] = column_or_1d(y, warn=True)
     if len(labels) != n or n == 0:
         raise ValueError(f"X has {n} rows and y {len(labels)} labels; expected as many, and at least one.")
-    check_classification_targets(labels)
+    if labels.dtype != object or set(map(type, labels.tolist())) != {str}:  # strings are classes; this sorts them all
+        check_classification_targets(labels)
     return labels
 
 
