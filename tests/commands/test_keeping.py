@@ -358,7 +358,7 @@ def test_a_class_of_one_row_trains_every_head_or_says_why_not(run: Path) -> None
 
 def test_constant_vectors_are_trained_on_and_predict_one_thing(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shape = vectors_of(run).shape
-    monkeypatch.setattr("frozenhead.commands.fit.run_vectors", lambda *_, **__: np.ones(shape, np.float32))
+    monkeypatch.setattr("frozenhead.commands.gathering.FeatureRows.vectors", lambda _: np.ones(shape, np.float32))
     result = fit(FitOptions(run=run, heads=("dense", "softmax", "centroid", "ridge", "logreg", "knn"),
         features=(FEATURE,), sets=("epochs=2", "dense.hidden=8")))  # fmt: skip
     assert result["failed"] == []
