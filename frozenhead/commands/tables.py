@@ -21,13 +21,8 @@ ROWS = 2**18
 def corpus_rows(run: Run) -> pd.DataFrame:
     """`row`, `label` and `split` of a run's corpus (N,): 24 bytes a row, since equal strings are one."""
     table = run.corpus_table(["row", "label", "split"])
-    return pd.DataFrame(
-        {
-            "row": table["row"].to_numpy(),
-            "label": _strings(table["label"]),
-            "split": pd.Series(_strings(table["split"]), dtype=object),
-        }
-    )
+    strings = {name: pd.Series(_strings(table[name]), dtype=object) for name in ("label", "split")}
+    return pd.DataFrame({"row": table["row"].to_numpy(), **strings})
 
 
 def corpus_texts(run: Run) -> NDArray[Any]:

@@ -424,4 +424,4 @@ def test_a_long_search_is_refused_with_exit_code_2(
 def test_predict_takes_the_head_that_is_best_after_calibration(run: Path, tmp_path: Path) -> None:
     fit(FitOptions(run=run, heads=("logreg", "majority"), features=(FEATURE,), threshold="f1"))
     (tmp_path / "new.csv").write_text("text\nfree prize\n")
-    assert predict(PredictOptions(run=run, data=str(tmp_path / "new.csv"), device="cpu"))[0]["head"] == "logreg"
+    assert predicted(PredictOptions(run=run, data=str(tmp_path / "new.csv"), device="cpu"))[0]["head"] == "logreg"

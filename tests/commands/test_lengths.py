@@ -182,7 +182,7 @@ def test_a_run_in_windows_goes_the_whole_way(make_run: MakeRun, tmp_path: Path, 
     pd.DataFrame({"text": texts}).to_csv(new, index=False)
     voice = Heard()
     options = PredictOptions(run=run, data=str(new), feature="tiny-bert.mean", device="cpu")
-    summary, output = predict(options, voice)
+    summary, output = predicted(options, voice)
     assert summary["windowed"] == 1
     assert "1 of 3 texts are longer than 8 tokens and were read in windows" in voice.lines
     embedder = Embedder(tiny_folder, pooling="mean", max_length=8, long="windows", device="cpu")
@@ -213,10 +213,10 @@ def test_predict_says_how_many_new_texts_were_cut(make_run: MakeRun, tmp_path: P
     new = tmp_path / "new.csv"
     pd.DataFrame({"text": ["the cat", " ".join(WORDS), "win " * 11, "win " * 10]}).to_csv(new, index=False)
     voice = Heard()
-    summary, _ = predict(PredictOptions(run=run, data=str(new), head="dense", device="cpu"), voice)
+    summary, _ = predicted(PredictOptions(run=run, data=str(new), head="dense", device="cpu"), voice)
     assert summary["truncated"] == 2
     assert "2 of 4 texts are longer than 12 tokens and were cut" in voice.lines
-    summary, _ = predict(PredictOptions(run=run, data=str(new), head="tfidf"))
+    summary, _ = predicted(PredictOptions(run=run, data=str(new), head="tfidf"))
     assert "truncated" not in summary  # it reads texts, whole
 
 
