@@ -66,9 +66,7 @@ class TextVectors:
             )
 
     def _at_once(self, texts: Sequence[str]) -> tuple[NDArray[Any], NDArray[np.int32]]:
-        embedded = embed_aloud(
-            self._checkpoint, texts, settings=self._settings, cache=self._cache, voice=self._voice
-        )
+        embedded = embed_aloud(self._checkpoint, texts, settings=self._settings, cache=self._cache, voice=self._voice)
         self.counts["cached"], self.counts["computed"] = embedded.cached, embedded.computed
         return self._found(embedded.keys), embedded.tokens
 

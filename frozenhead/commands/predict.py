@@ -74,9 +74,7 @@ class PredictOptions:
         output_format(self.out)
 
 
-def predict(
-    options: PredictOptions, voice: Voice | None = None, *, stdout: BinaryIO | None = None
-) -> dict[str, Any]:
+def predict(options: PredictOptions, voice: Voice | None = None, *, stdout: BinaryIO | None = None) -> dict[str, Any]:
     """Label new texts, part by part, and write each part as it is labelled.
 
     Parameters
@@ -157,9 +155,7 @@ def _parts(table: Table, texts: Texts) -> Iterator[_Part]:
     import pyarrow as pa
 
     columns = dict(zip(table.names, table.columns, strict=True))
-    types = {
-        name: pa.large_string() if isinstance(column, list) else column.type for name, column in columns.items()
-    }
+    types = {name: pa.large_string() if isinstance(column, list) else column.type for name, column in columns.items()}
     for start in range(0, len(texts), PART_ROWS):
         rows = slice(start, start + PART_ROWS)
         cells = [c[rows] if isinstance(c, list) else c.slice(start, PART_ROWS) for c in table.columns]

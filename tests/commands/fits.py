@@ -15,6 +15,7 @@ from frozenhead.commands import curve, fitting, folds, search
 from frozenhead.commands.fit import FitOptions, fit
 from frozenhead.commands.predict import PredictOptions, predict
 from frozenhead.commands.vectors import run_vectors
+from frozenhead.commands.voice import Voice
 from frozenhead.heads import FittedHead, Head
 from frozenhead.heads.fitting import fit_many
 from frozenhead.heads.saving import read_description, write_description
@@ -36,10 +37,10 @@ def fit_small(run: Path, **given: Any) -> dict[str, Any]:
     return result
 
 
-def predicted(options: PredictOptions) -> tuple[dict[str, Any], bytes]:
+def predicted(options: PredictOptions, voice: Voice | None = None) -> tuple[dict[str, Any], bytes]:
     """What `predict` tells, and the table that it writes to standard output."""
     output = io.BytesIO()
-    return predict(options, stdout=output), output.getvalue()
+    return predict(options, voice, stdout=output), output.getvalue()
 
 
 def folder_of(run: Path, head: str = "dense", feature: str = FEATURE) -> Path:

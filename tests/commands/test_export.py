@@ -21,7 +21,7 @@ from safetensors.numpy import load
 from frozenhead import load_pipeline
 from frozenhead.commands.export import ExportOptions, export
 from frozenhead.commands.fit import FitOptions, fit
-from frozenhead.commands.predict import PredictOptions, predict
+from frozenhead.commands.predict import PredictOptions
 from frozenhead.embedder import Embedder
 from frozenhead.errors import (
     DataError,
@@ -38,6 +38,7 @@ from frozenhead.report.intervals import interval_block
 from frozenhead.report.metrics import balanced_weights, positions
 from frozenhead.report.resampling import draw_scores
 from frozenhead.runs import Run
+from tests.commands.fits import predicted
 from tests.commands.shipping import EXECUTABLE, copied, fresh_process, make_trained_run, ship, with_splits
 
 TEXTS = ["win a prize", "the cat sat", "free call now"]

@@ -15,7 +15,7 @@ from frozenhead.cache.shard import encode_shard, shard_name
 from frozenhead.commands import fitting, keeping
 from frozenhead.commands.fit import FitOptions, fit
 from frozenhead.commands.keeping import Keeper
-from frozenhead.commands.predict import PredictOptions, predict
+from frozenhead.commands.predict import PredictOptions
 from frozenhead.commands.report import report
 from frozenhead.embedder import Embedder
 from frozenhead.errors import CacheDamaged, DataError, UsageError
@@ -23,7 +23,17 @@ from frozenhead.heads import DenseHead, LogisticHead, ShuffledHead, load_head
 from frozenhead.report.metrics import confusion_matrix as table_of
 from frozenhead.runs import Run
 from tests.commands.conftest import make_table
-from tests.commands.fits import FEATURE, Trained, change_corpus, fit_small, folder_of, read, rows_of, vectors_of
+from tests.commands.fits import (
+    FEATURE,
+    Trained,
+    change_corpus,
+    fit_small,
+    folder_of,
+    predicted,
+    read,
+    rows_of,
+    vectors_of,
+)
 from tests.test_cli import Command, commands
 
 

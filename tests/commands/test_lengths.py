@@ -15,13 +15,14 @@ from frozenhead.commands.embed import embed
 from frozenhead.commands.fit import FitOptions, fit
 from frozenhead.commands.lengths import truncation
 from frozenhead.commands.options import embed_options
-from frozenhead.commands.predict import PredictOptions, predict
+from frozenhead.commands.predict import PredictOptions
 from frozenhead.commands.report import report
 from frozenhead.commands.verify import VerifyOptions, verify
 from frozenhead.commands.voice import Silence
 from frozenhead.embedder import Embedder
 from frozenhead.errors import UsageError
 from frozenhead.runs import Run
+from tests.commands.fits import predicted
 from tests.conftest import WORDS
 
 MakeRun = Callable[..., dict[str, Any]]

@@ -12,11 +12,12 @@ import pytest
 from frozenhead.cache import VectorCache
 from frozenhead.commands.caches import PruneOptions, compact_spaces, list_spaces, prune
 from frozenhead.commands.fit import FitOptions, fit
-from frozenhead.commands.predict import PredictOptions, predict
+from frozenhead.commands.predict import PredictOptions
 from frozenhead.commands.verify import VerifyOptions, verify
 from frozenhead.errors import CacheDamaged, UsageError
 from frozenhead.runs import Run
 from tests.commands.conftest import make_table
+from tests.commands.fits import predicted
 
 FEATURE = "tiny-bert.pooler"
 

@@ -13,12 +13,14 @@ import pandas as pd
 import pytest
 
 from frozenhead.commands.fit import FitOptions, fit
-from frozenhead.commands.predict import PredictOptions, encode_table, predict
+from frozenhead.commands.outputs import encode_table
+from frozenhead.commands.predict import PredictOptions
 from frozenhead.embedder import Embedder
 from frozenhead.errors import DataError, HeadNotFound, RunDamaged, SpaceMismatch, UsageError
 from frozenhead.files import canonical_json
 from frozenhead.heads import load_head
 from frozenhead.runs import Run
+from tests.commands.fits import predicted
 
 NEW = pd.DataFrame({"id": ["007", "NA", "3"], "text": ["win a prize", "the cat sat", "free call now"]})
 
