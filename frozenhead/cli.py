@@ -310,11 +310,10 @@ def predict(
         cache_dir=cache_dir, raw=raw, format=file_format, encoding=encoding, delimiter=delimiter,
     )  # fmt: skip
     voice = TerminalVoice(quiet=quiet)
-    summary, output = run_predict(options, voice)
+    summary = run_predict(options, voice, stdout=sys.stdout.buffer)
     if as_json:
         print_json(summary)
     elif out == "-":
-        sys.stdout.buffer.write(output)
         sys.stdout.buffer.flush()
     else:
         voice.say(f"wrote {many(summary['rows'], 'row')} to {out}: {counts_line(summary['predicted'])}")

@@ -21,9 +21,9 @@ EXPORTS = {
     ],
     "frozenhead.heads": [
         "HEADS", "CentroidHead", "DenseHead", "FittedHead", "Head", "KnnHead", "LogisticHead", "MajorityHead",
-        "RidgeHead", "ShuffledHead", "SoftmaxHead", "SvmHead", "TfidfHead", "Threshold", "ThresholdRule", "Trainer",
-        "TrainingSettings", "estimate_seconds", "fit_many", "head_options", "load_head", "make_head", "save_head",
-        "softmax_path",
+        "RidgeHead", "ShuffledHead", "SoftmaxHead", "StoredRows", "SvmHead", "TfidfHead", "Threshold", "ThresholdRule",
+        "Trainer", "TrainingSettings", "estimate_seconds", "fit_many", "head_options", "load_head", "make_head",
+        "save_head", "softmax_path",
     ],
     "frozenhead.corpus": [
         "Bucket", "Columns", "Corpus", "CorpusOptions", "Format", "LargeCorpus", "Table", "check_format",

@@ -10,9 +10,10 @@ The rename of a shard is its commit; there is no index to tear, and nobody waits
 shards they see, or the list that a run has pinned, and verify each shard when they first touch it.
 """
 
+import mmap
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -98,10 +99,18 @@ class SpaceStore:
         matrix = np.empty((len(keys), self.space.dim), self.space.dtype) if with_vectors else None
         return self._fill(keys, matrix, shards)
 
-    def lookup_into(self, path: Path, keys: Keys, *, shards: Sequence[str] | None = None) -> Lookup:
+    def lookup_into(
+        self,
+        path: Path,
+        keys: Keys,
+        *,
+        shards: Sequence[str] | None = None,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> Lookup:
         """Find keys, their vectors in a `.npy` file at `path` that is then memory-mapped, for more than memory holds.
 
-        Takes 100 MiB and 5 bytes per key, however many vectors there are. Parameters and errors as `lookup`.
+        Takes 100 MiB and 5 bytes per key, however many vectors there are. Parameters and errors as `lookup`;
+        `progress` is called with the keys found and those asked for, shard after shard.
 
         Raises
         ------
@@ -115,9 +124,16 @@ class SpaceStore:
             if len(keys):
                 # A map into a file without blocks would kill the process when the disk is full: take them first.
                 _allocate(file.fileno(), file.tell(), len(keys) * self.space.dim * dtype.itemsize)
-                matrix = np.memmap(file, dtype, mode="r+", offset=file.tell(), shape=shape)
-                result = self._fill(keys, matrix, shards)
-                matrix.flush()
+                mapped = mmap.mmap(file.fileno(), 0)
+                matrix = np.frombuffer(mapped, dtype, offset=file.tell()).reshape(shape)
+
+                def advance(done: int, total: int) -> None:
+                    _forget_pages(mapped)
+                    if progress is not None:
+                        progress(done, total)
+
+                result = self._fill(keys, matrix, shards, advance)
+                mapped.flush()
             else:
                 result = self._fill(keys, np.empty(shape, dtype), shards)
         return replace(result, vectors=np.load(path, mmap_mode="r" if len(keys) else None, allow_pickle=False))
@@ -219,7 +235,13 @@ class SpaceStore:
             if block is not None:
                 yield block
 
-    def _fill(self, keys: Keys, matrix: NDArray[Any] | None, shards: Sequence[str] | None) -> Lookup:
+    def _fill(
+        self,
+        keys: Keys,
+        matrix: NDArray[Any] | None,
+        shards: Sequence[str] | None,
+        progress: Callable[[int, int], object] = lambda done, total: None,  # noqa: ARG005
+    ) -> Lookup:
         """Look all keys up, so many at a time that sorting them takes the same memory whatever their number."""
         if keys.dtype != np.uint8 or keys.ndim != 2 or keys.shape[1] != KEY_BYTES:
             raise ValueError(
@@ -230,14 +252,18 @@ class SpaceStore:
         for start in range(0, len(keys), _LOOKUP_ROWS):
             rows = slice(start, start + _LOOKUP_ROWS)
             part = _Part(keys[rows], found[rows], tokens[rows], None if matrix is None else matrix[rows])
-            used |= self._fill_part(part, shards)
+
+            def advance(found: int, start: int = start) -> None:
+                progress(start + found, len(keys))
+
+            used |= self._fill_part(part, shards, advance)
         if used and time.monotonic() >= self._note_again:
             self._note_again = time.monotonic() + _NOTE_SECONDS
             note_use(self.folder)
         return Lookup(found=found, vectors=matrix, tokens=tokens, shards=tuple(sorted(used)))
 
-    def _fill_part(self, part: "_Part", shards: Sequence[str] | None) -> set[str]:
-        """Fill rows from one shard after the other; returns the names of those that served."""
+    def _fill_part(self, part: "_Part", shards: Sequence[str] | None, progress: Callable[[int], object]) -> set[str]:
+        """Fill rows from one shard after the other, told how many are found; returns the names of those that served."""
         used: set[str] = set()
         seen: set[str] = set()
         names = self.pin() if shards is None else self._pinned(shards)
@@ -246,6 +272,7 @@ class SpaceStore:
                 with self._tolerant(name, pinned=shards is not None), opening() as shard:
                     if part.take(shard):
                         used.add(name)
+                        progress(len(part) - part.missing)
                 if not part.missing:
                     break
             # `cache compact` may have put new shards in the place of some before we came to these.
@@ -284,8 +311,11 @@ class _Part:
     ) -> None:
         self._wanted = WantedKeys(keys)
         self._found, self._tokens, self._matrix = found, tokens, matrix
-        self.missing = len(keys)
+        self._rows = self.missing = len(keys)
         self.wants_vectors = matrix is not None
+
+    def __len__(self) -> int:
+        return self._rows
 
     def take(self, shard: OpenShard) -> bool:
         """Fill the rows that `shard` holds and no shard before it held; returns whether there were any."""
@@ -322,6 +352,12 @@ def _allocate(descriptor: int, start: int, size: int) -> None:
         os.posix_fallocate(descriptor, start, size)
     else:
         os.truncate(descriptor, start + size)
+
+
+def _forget_pages(mapped: mmap.mmap) -> None:
+    """Let go of the pages that were written: they are the system's to keep, and count as this process's no more."""
+    if hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def _damaged(name: str, folder: Path, what: str) -> str:

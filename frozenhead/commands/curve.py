@@ -18,6 +18,7 @@ from frozenhead.errors import FrozenheadError
 from frozenhead.files import write_json
 from frozenhead.heads import Head
 from frozenhead.heads.fitting import fit_many
+from frozenhead.heads.stored import part
 from frozenhead.runs import read_json
 
 FORMAT = 1
@@ -59,9 +60,9 @@ def draw_curve(
     labels = keeper.labels[train]
     _, codes = np.unique(labels.astype(str), return_inverse=True)
     chosen = [(s, subset) for s in range(seed, seed + seeds) for subset in subsets(codes, seed=s)]
-    held = inputs.rows[val]
+    held = part(inputs.rows, val)
     fitted = fit_many(
-        [_seeded(head, s) for s, _ in chosen], inputs.rows[train], labels, validation=(held, keeper.labels[val]),
+        [_seeded(head, s) for s, _ in chosen], part(inputs.rows, train), labels, validation=(held, keeper.labels[val]),
         rows=[subset for _, subset in chosen], jobs=jobs, progress=progress,
     )  # fmt: skip
     points: list[dict[str, Any]] = [{} for _ in chosen]

@@ -1,24 +1,24 @@
 """`fit`: train heads on the vectors that a run has pinned, and keep what they predict."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
 
 from frozenhead.commands.choices import Choice, choose_heads, known_heads
 from frozenhead.commands.fitting import FeatureFit
 from frozenhead.commands.folds import FoldJudge
+from frozenhead.commands.gathering import FeatureRows
 from frozenhead.commands.keeping import Decision, Inputs, Keeper
+from frozenhead.commands.room import texts_without_room, without_room
+from frozenhead.commands.tables import corpus_rows, corpus_texts
 from frozenhead.commands.thresholds import check_classes, threshold_rule
-from frozenhead.commands.vectors import check_finite, run_vectors, run_views, view_records
 from frozenhead.commands.voice import Silence, Voice
 from frozenhead.errors import DataError, RunNotFound, UsageError
-from frozenhead.heads import DenseHead
+from frozenhead.heads import DenseHead, MajorityHead
 from frozenhead.heads.registry import nearest
 from frozenhead.heads.weighting import class_weights
 from frozenhead.runs import TEXT_FEATURE, Run
@@ -139,20 +139,24 @@ def fit(options: FitOptions, voice: Voice | None = None) -> dict[str, Any]:
     """
     voice = voice or Silence()
     run = Run.open(options.run)
-    corpus = run.corpus()
+    corpus = corpus_rows(run)
     if not run.info["classes"]:
         raise DataError(f"{run.folder} holds unlabelled texts. Embed labelled ones: frozenhead embed DATA --label COL")
     choices = options.choices()
-    features = _chosen_features(run, options)
+    features = {
+        name: FeatureRows(run, record, name=name, rows=len(corpus), cache_dir=options.cache_dir, voice=voice)
+        for name, record in _chosen_features(run, options).items()
+    }
     keeper = Keeper(run, corpus, options.decision())
     _check_classes(run.info["classes"], choices, options)
     _check_splits(keeper, choices, options)
+    left_out = _without_room(keeper, features, choices, options)
     judge = FoldJudge(keeper, options.folds, options.seed) if options.folds else None
     results: list[dict[str, Any]] = []
-    failed: list[dict[str, str]] = []
-    for inputs in _all_inputs(run, features, corpus, choices, options):
+    failed = [{"feature": feature, "head": head, "error": error} for (feature, head), error in left_out.items()]
+    for inputs, own in _all_inputs(keeper, features, choices, options, left_out.keys()):
         fitting = FeatureFit(options, keeper, inputs, judge, voice)
-        results += fitting.run([choice for choice in choices if (choice.takes == "texts") == (inputs.record is None)])
+        results += fitting.run(own)
         failed += fitting.failed
     if not results:
         raise DataError("\n".join(f"{f['head']} on {f['feature']}: {f['error']}" for f in failed[:3]))
@@ -202,30 +206,37 @@ def _chosen_features(run: Run, options: FitOptions) -> dict[str, dict[str, Any]]
     return {name: there[name] for name in dict.fromkeys(options.features)}
 
 
+def _without_room(
+    keeper: Keeper, features: Mapping[str, FeatureRows], choices: Sequence[Choice], options: FitOptions
+) -> dict[tuple[str, str], str]:
+    """Feature set and head of what does not fit memory, with the reason. Raises `UsageError` if it was named."""
+    train, classes = int(keeper.split["train"].sum()), len(keeper.run.info["classes"])
+    reasons = {TEXT_FEATURE: texts_without_room(choices, keeper.run)}
+    reasons |= {name: without_room(choices, rows, train=train, classes=classes) for name, rows in features.items()}
+    found = {(feature, head): why for feature, heads in reasons.items() for head, why in heads.items()}
+    if found and "all" not in options.heads:
+        (feature, _), why = next(iter(found.items()))
+        raise UsageError(f"{feature}: {why}")
+    return found
+
+
 def _all_inputs(
-    run: Run,
-    features: Mapping[str, dict[str, Any]],
-    corpus: pd.DataFrame,
+    keeper: Keeper,
+    features: Mapping[str, FeatureRows],
     choices: Sequence[Choice],
     options: FitOptions,
-) -> Iterator[Inputs]:
-    """One feature set after the other, so that only one is in memory."""
-    if any(choice.takes == "vectors" for choice in choices):
-        if any(isinstance(choice.candidates[0], DenseHead) for choice in choices):
-            import_module("torch")  # now, so that the first head's seconds are its own
-        for name, record in features.items():
-            vectors = run_vectors(run, record, corpus, name=name, cache_dir=options.cache_dir)
-            check_finite(run, record, corpus, vectors, name=name, cache_dir=options.cache_dir)
-            views = _views(run, record, corpus, name, options) if options.views else ()
-            yield Inputs(feature=name, rows=vectors, record=record, views=views)
-    if any(choice.takes == "texts" for choice in choices):
-        yield Inputs(feature=TEXT_FEATURE, rows=corpus["text"].to_numpy(object), record=None)
-
-
-def _views(
-    run: Run, record: dict[str, Any], corpus: pd.DataFrame, name: str, options: FitOptions
-) -> list[NDArray[Any]]:
-    views, train = run_views(run, record, corpus, name=name, cache_dir=options.cache_dir), corpus["split"] == "train"
-    for (view, _), vectors in zip(view_records(record, name), views, strict=True):
-        check_finite(run, record, corpus[train], vectors, name=name, cache_dir=options.cache_dir, view=view)
-    return views
+    left_out: Container[tuple[str, str]],
+) -> Iterator[tuple[Inputs, list[Choice]]]:
+    """One feature set after the other, so that only one is in memory, with the heads to train on it."""
+    if any(isinstance(choice.candidates[0], DenseHead) for choice in choices):
+        import_module("torch")  # now, so that the first head's seconds are its own
+    for name, rows in features.items():
+        own = [one for one in choices if one.takes == "vectors" and (name, one.name) not in left_out]
+        if own:
+            vectors, views = rows.vectors(), rows.views(keeper.split["train"]) if options.views else []
+            yield Inputs(feature=name, rows=vectors, record=rows.record, views=views), own
+    own = [one for one in choices if one.takes == "texts" and (TEXT_FEATURE, one.name) not in left_out]
+    if own:
+        reads = any(not isinstance(one.candidates[0], MajorityHead) for one in own)
+        texts = corpus_texts(keeper.run) if reads else np.arange(len(keeper.labels))  # majority looks at none
+        yield Inputs(feature=TEXT_FEATURE, rows=texts, record=None), own

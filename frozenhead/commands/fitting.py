@@ -14,6 +14,7 @@ from frozenhead.errors import DataError, UsageError
 from frozenhead.files import write_json
 from frozenhead.heads import DenseHead, Head
 from frozenhead.heads.fitting import FittedHead, fit_many
+from frozenhead.heads.stored import part
 
 if TYPE_CHECKING:
     from frozenhead.commands.fit import FitOptions
@@ -116,8 +117,8 @@ class FeatureFit:
         rows, labels = self.inputs.rows, self.keeper.labels
         with self.voice.bar(f"fit {self.inputs.feature}", unit=_unit(list(heads.values()))) as progress:
             fitted = fit_many(
-                list(heads.values()), rows[train], labels[train],
-                validation=(rows[val], labels[val]) if val.any() else None,
+                list(heads.values()), part(rows, train), labels[train],
+                validation=(part(rows, val), labels[val]) if val.any() else None,
                 views=self.inputs.views, jobs=self.options.jobs, progress=progress,
             )  # fmt: skip
             with closing(fitted):

@@ -14,14 +14,16 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
 from frozenhead.commands.keeping import Inputs, Keeper
+from frozenhead.commands.tables import prediction_frame, write_table
 from frozenhead.commands.voice import Advance
 from frozenhead.errors import DataError, FrozenheadError
-from frozenhead.files import write_file, write_json
+from frozenhead.files import write_json
 from frozenhead.heads import Head
 from frozenhead.heads.fitting import fit_many
+from frozenhead.heads.stored import part
 from frozenhead.labels import shown
 from frozenhead.report.metrics import score_block
-from frozenhead.runs import parquet_bytes, read_json
+from frozenhead.runs import read_json
 
 FORMAT = 1
 TABLE, SCORES = "folds.parquet", "folds.json"
@@ -68,7 +70,8 @@ class FoldJudge:
 
     def __init__(self, keeper: Keeper, folds: int, seed: int) -> None:
         self.keeper, self.folds, self.seed = keeper, folds, seed
-        self.fold = assign_folds(keeper.labels, keeper.corpus["key"].to_numpy(), folds, seed=seed)
+        keys = keeper.run.corpus_table(["key"])["key"].to_pandas(use_threads=False).to_numpy()
+        self.fold = assign_folds(keeper.labels, keys, folds, seed=seed)
         parts = [self._part(number) for number in range(folds)]
         self.trains = [np.flatnonzero(trains) for trains, _ in parts]
         self.chooses = None if folds == 2 else [np.flatnonzero(chooses) for _, chooses in parts]
@@ -93,9 +96,9 @@ class FoldJudge:
                     raise DataError(f"fold {one.index + 1}: {one.error}")
                 if self.chooses is not None:
                     chooses = self.chooses[one.index]
-                    self.keeper.decision.apply(one.head, inputs.rows[chooses], labels[chooses])
+                    self.keeper.decision.apply(one.head, part(inputs.rows, chooses), labels[chooses])
                 judged = self.fold == one.index
-                probabilities[judged] = one.head.predict_proba(inputs.rows[judged])
+                probabilities[judged] = one.head.predict_proba(part(inputs.rows, judged))
                 predicted[judged] = one.head.decide(probabilities[judged])
         return self._write(self.keeper.folder(inputs.feature, name), probabilities, predicted)
 
@@ -123,9 +126,10 @@ class FoldJudge:
 
     def _write(self, folder: Path, probabilities: NDArray[np.float64], predicted: NDArray[Any]) -> dict[str, Any]:
         keeper, classes = self.keeper, self.keeper.run.info["classes"]
-        frame = keeper.corpus[["row", "split", "label"]].reset_index(drop=True)
-        frame["fold"], frame["predicted"] = self.fold, predicted
-        columns = pd.DataFrame(probabilities, columns=[f"prob_{label}" for label in classes])
+
+        def frame_of(rows: slice) -> pd.DataFrame:
+            facts = {"fold": self.fold[rows], "predicted": predicted[rows]}
+            return prediction_frame(keeper.corpus[rows], facts, probabilities[rows], classes)
 
         def block(rows: NDArray[np.bool_]) -> dict[str, Any] | None:
             return score_block(
@@ -140,6 +144,6 @@ class FoldJudge:
             "each": [block(self.fold == number) for number in range(self.folds)],
         }
         (folder / SCORES).unlink(missing_ok=True)  # the scores come last: with them the table is that of these folds
-        write_file(folder / TABLE, parquet_bytes(pd.concat([frame, columns], axis=1)))
+        write_table(folder / TABLE, len(self.fold), frame_of)
         write_json(folder / SCORES, scores)
         return scores

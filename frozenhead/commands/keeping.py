@@ -17,13 +17,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from frozenhead.commands.tables import prediction_frame, write_table
 from frozenhead.commands.vectors import view_records
 from frozenhead.errors import DataError, FrozenheadError, UsageError
 from frozenhead.files import canonical_json, write_file, write_json
 from frozenhead.heads import Head, MajorityHead, ShuffledHead, save_head
 from frozenhead.heads.saving import WEIGHTS, plain_params, read_description
+from frozenhead.heads.stored import StoredRows, part
 from frozenhead.report.metrics import balanced_weights, score_block
-from frozenhead.runs import Run, StoredHead, parquet_bytes
+from frozenhead.runs import Run, StoredHead
 
 JUDGED = ("val", "test")
 LIBRARIES = ("frozenhead", "torch", "scikit-learn", "scipy", "numpy")
@@ -38,17 +40,22 @@ class Inputs:
     Attributes
     ----------
     feature : str
-    rows : array (N, D) of vectors, or object array (N,) of texts, in the order of the corpus
+    rows : array (N, D) or StoredRows of vectors, or object array (N,) of texts, in the order of the corpus
     record : mapping or None
         features/<name>.json; None for texts.
-    views : sequence of arrays (n, D)
+    views : sequence of arrays (n, D) or StoredRows
         Of the training rows, one to each epoch in turn; none for eval-mode vectors.
     """
 
     feature: str
     rows: Any
     record: Mapping[str, Any] | None
-    views: Sequence[NDArray[Any]] = ()
+    views: Sequence[Any] = ()
+
+    @property
+    def blocks(self) -> list[int] | None:
+        """Rows of a block and of a window that `StoredRows` are shuffled in; None for what is in memory."""
+        return [self.rows.block, self.rows.window] if isinstance(self.rows, StoredRows) else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +96,7 @@ class Keeper:
     ----------
     run : Run
     corpus : DataFrame
+        `row`, `label` and `split`, as `corpus_rows` gives them.
     decision : Decision
 
     Raises
@@ -126,7 +134,7 @@ class Keeper:
             "temperature": self.decision.temperature,
             "threshold": None if self.decision.threshold is None else dict(self.decision.threshold),
             "versions": _versions(),
-        }
+        } | ({} if inputs.blocks is None else {"blocks": inputs.blocks})
         return hashlib.sha256(canonical_json(json.loads(json.dumps(facts)))).hexdigest()
 
     def known(self, head: Head, inputs: Inputs, name: str) -> dict[str, Any] | None:
@@ -161,12 +169,17 @@ class Keeper:
         """
         stamp, val = self.stamp(head, inputs), self.split["val"]
         judged = val | self.split["test"]
-        rows, before = inputs.rows[judged], None
+        rows, before = part(inputs.rows, judged), None
         if val.any():
             before = self._block(head, "val", head.predict_proba(rows)[val[judged]])
-            self.decision.apply(head, inputs.rows[val], self.labels[val])
+            self.decision.apply(head, part(inputs.rows, val), self.labels[val])
         probabilities = head.predict_proba(rows)  # (n, K)
-        table = self._prediction_frame(head, judged, probabilities)
+        predicted, corpus = head.decide(probabilities).astype(object), self.corpus[judged]
+
+        def predictions(rows: slice) -> pd.DataFrame:
+            given = {"predicted": predicted[rows]}
+            return prediction_frame(corpus[rows], given, probabilities[rows], head.classes_.tolist())
+
         scores: dict[str, Any] = {
             split: self._block(head, split, probabilities[self.split[split][judged]]) for split in JUDGED
         }
@@ -175,7 +188,7 @@ class Keeper:
         with self.run.new_head(inputs.feature, name) as folder:
             lines = "".join(json.dumps(epoch) + "\n" for epoch in head.history_)
             write_file(folder / HISTORY, lines.encode())
-            write_file(folder / PREDICTIONS, parquet_bytes(table))
+            write_table(folder / PREDICTIONS, len(predicted), predictions)
             write_json(folder / METRICS, scores)
             if search is not None:
                 write_json(folder / SEARCH, search)
@@ -194,6 +207,7 @@ class Keeper:
             "encoder": record.get("encoder"),
             "train_rows": int(self.split["train"].sum()),
             "views": len(inputs.views),
+            "blocks": inputs.blocks,
             "decision": {
                 "temperature": self.decision.temperature,
                 "threshold": None if self.decision.threshold is None else dict(self.decision.threshold),
@@ -201,15 +215,6 @@ class Keeper:
             "seed": head.get_params().get("random_state"),
             "versions": _versions(),
         }
-
-    def _prediction_frame(
-        self, head: Head, rows: NDArray[np.bool_], probabilities: NDArray[np.float64]
-    ) -> pd.DataFrame:
-        """row, split, label, predicted, and `prob_<label>` for each class."""
-        frame = self.corpus.loc[rows, ["row", "split", "label"]].reset_index(drop=True)
-        frame["predicted"] = head.decide(probabilities).astype(object)
-        columns = pd.DataFrame(probabilities, columns=[f"prob_{label}" for label in head.classes_.tolist()])
-        return pd.concat([frame, columns], axis=1)
 
     def _block(self, head: Head, split: str, probabilities: NDArray[np.float64]) -> dict[str, Any] | None:
         """Scores of a split's rows, as the head decides now."""
@@ -224,7 +229,8 @@ def _is_whole(folder: Path, description: Mapping[str, Any]) -> bool:
 
 
 def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _result(

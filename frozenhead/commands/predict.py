@@ -1,12 +1,11 @@
 """`predict`: label new texts with a trained head."""
 
-import csv
-import json
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import pandas as pd
@@ -14,24 +13,20 @@ from numpy.typing import NDArray
 
 from frozenhead.cache import VectorCache
 from frozenhead.commands.choosing import choose_head
-from frozenhead.commands.vectors import embed_aloud
+from frozenhead.commands.new_vectors import TextVectors
+from frozenhead.commands.outputs import SPREADSHEETS, TableWriter, count_formulas, output_format
 from frozenhead.commands.voice import Silence, Voice
 from frozenhead.corpus import Format, Table, check_format, column_values, find_columns, read_table
-from frozenhead.embedder import settings_of
-from frozenhead.errors import CacheDamaged, DataError, UsageError
-from frozenhead.files import write_file
+from frozenhead.errors import DataError
+from frozenhead.files import new_file
 from frozenhead.heads import Head, load_head
 from frozenhead.heads.saving import DESCRIPTION, read_description
 from frozenhead.labels import shown
 from frozenhead.pipeline import describe_head, find_encoder
-from frozenhead.runs import Run, StoredHead, parquet_bytes
+from frozenhead.runs import Run, StoredHead
+from frozenhead.texts import Texts
 
 PREDICTED = "predicted"
-SPREADSHEETS = ("csv", "tsv")
-
-# What a spreadsheet would run: https://owasp.org/www-community/attacks/CSV_Injection
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,19 +74,26 @@ class PredictOptions:
         output_format(self.out)
 
 
-def predict(options: PredictOptions, voice: Voice | None = None) -> tuple[dict[str, Any], bytes]:
-    """Label new texts, and write them unless `out` is `-`.
+def predict(options: PredictOptions, voice: Voice | None = None, *, stdout: BinaryIO | None = None) -> dict[str, Any]:
+    """Label new texts, part by part, and write each part as it is labelled.
+
+    Parameters
+    ----------
+    options : PredictOptions
+    voice : Voice, optional
+    stdout : BinaryIO, optional
+        Where the table goes if `out` is `-`: the input's columns, `predicted`, and one probability column per class.
 
     Returns
     -------
-    summary : dict
-        run, head, feature, rows, counts of predicted labels, texts cached, computed, and cut or read in windows.
-    output : bytes
-        The table: the input's columns, `predicted`, and one probability column per class.
+    dict
+        run, head, feature, rows, counts of predicted labels, texts cached, computed, and cut or read in windows
+        (distinct texts, of each part).
 
     Raises
     ------
     HeadNotFound, SpaceMismatch, EncoderError, DataError
+        A file `out` is then as it was before.
     """
     voice = voice or Silence()
     stored, run = _choose(options)
@@ -104,28 +106,87 @@ def predict(options: PredictOptions, voice: Voice | None = None) -> tuple[dict[s
         delimiter=options.delimiter,
     )
     texts = _texts(table, options, run, voice)
+    _check_free(table, head)
     voice.say(f"head {shown(stored.head)} on {shown(stored.feature)}")
-    cache = VectorCache(options.cache_dir or _cache_of(run, stored.feature))
-    inputs, counts = _inputs(texts, info, cache, options, voice)
-    probabilities = head.predict_proba(inputs)  # (N, K)
-    frame = _output_frame(table, head, probabilities)
-    escaped = 0 if options.raw or output_format(options.out) not in SPREADSHEETS else count_formulas(frame)
-    if escaped:
-        voice.say(f"{escaped:,} cells look like formulas and got a leading apostrophe (--raw leaves them)")
-    output = encode_table(frame, output_format(options.out), raw=options.raw)
-    if options.out != "-":
-        write_file(Path(options.out), output)
-    labels, n = np.unique(frame[PREDICTED].to_numpy(str), return_counts=True)
-    summary = {
+    vectors: TextVectors | None = None
+    if info["takes"] == "vectors":
+        cache = VectorCache(options.cache_dir or _cache_of(run, stored.feature))
+        checkpoint, space = find_encoder(info, model=options.model)
+        vectors = TextVectors(checkpoint, space, cache, device=options.device, voice=voice, rows=len(texts))
+    done = _Done()
+    with _opened(options.out, stdout) as file:
+        writer = TableWriter(file, output_format(options.out), raw=options.raw)
+        for part in _parts(table, texts):
+            inputs: Any = vectors.of(part.texts) if vectors else np.array(list(part.texts), object)
+            frame = _output_frame(part.frame, head, head.predict_proba(inputs))
+            writer.write(frame, types=part.types)
+            done.add(frame, formulas=not options.raw and output_format(options.out) in SPREADSHEETS)
+        writer.close()
+    if vectors:
+        vectors.conclude()
+    if done.escaped:
+        voice.say(f"{done.escaped:,} cells look like formulas and got a leading apostrophe (--raw leaves them)")
+    return {
         "head": stored.head,
         "feature": stored.feature,
-        "rows": len(texts),
+        "rows": done.rows,
         "out": options.out,
-        "escaped_cells": escaped,
-        "predicted": {str(label): int(count) for label, count in zip(labels, n, strict=True)},
-        **counts,
+        "escaped_cells": done.escaped,
+        "predicted": {label: done.predicted[label] for label in sorted(done.predicted)},
+        **(vectors.counts if vectors else {}),
     }
-    return summary, output
+
+
+PART_ROWS = 2**17
+"""Rows that are labelled at a time: 200 MB of 384 float32. Each part looks through all shards of the cache."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """Some rows of the input: its columns, their texts, and the types of columns as the source has them."""
+
+    frame: pd.DataFrame
+    texts: Sequence[str]
+    types: dict[str, Any]
+
+
+def _parts(table: Table, texts: Texts) -> Iterator[_Part]:
+    """The rows of a table in parts. What reads a table part by part would begin here; all else takes parts."""
+    import pyarrow as pa
+
+    columns = dict(zip(table.names, table.columns, strict=True))
+    types = {name: pa.large_string() if isinstance(column, list) else column.type for name, column in columns.items()}
+    for start in range(0, len(texts), PART_ROWS):
+        rows = slice(start, start + PART_ROWS)
+        cells = [c[rows] if isinstance(c, list) else c.slice(start, PART_ROWS) for c in table.columns]
+        some = Texts(texts.column.slice(start, PART_ROWS))
+        yield _Part(frame=replace(table, columns=cells).frame, texts=some, types=types)
+
+
+class _Done:
+    """What was labelled so far."""
+
+    def __init__(self) -> None:
+        self.rows, self.escaped = 0, 0
+        self.predicted: Counter[str] = Counter()
+
+    def add(self, frame: pd.DataFrame, *, formulas: bool) -> None:
+        """Count a part; its formulas if it goes to a spreadsheet."""
+        self.escaped += count_formulas(frame, header=self.rows == 0) if formulas else 0
+        self.rows += len(frame)
+        self.predicted.update(str(label) for label in frame[PREDICTED])
+
+
+@contextmanager
+def _opened(out: str, stdout: BinaryIO | None) -> Iterator[BinaryIO]:
+    """Where the output goes: a new file, which takes its name when it is whole, or standard output."""
+    if out != "-":
+        with new_file(Path(out)) as file:
+            yield file
+    elif stdout is None:
+        raise ValueError("The table goes to standard output, and none was given.")
+    else:
+        yield stdout
 
 
 def _choose(options: PredictOptions) -> tuple[StoredHead, Run | None]:
@@ -143,7 +204,7 @@ def _cache_of(run: Run | None, feature: str) -> str | None:
     return record["cache"] if record else None
 
 
-def _texts(table: Table, options: PredictOptions, run: Run | None, voice: Voice) -> Sequence[str]:
+def _texts(table: Table, options: PredictOptions, run: Run | None, voice: Voice) -> Texts:
     text = options.text
     if text is None and run is not None and run.info["columns"]["text"] in table.frame.columns:
         text = run.info["columns"]["text"]
@@ -153,87 +214,21 @@ def _texts(table: Table, options: PredictOptions, run: Run | None, voice: Voice)
     return column_values(table, columns.text, what="text")
 
 
-def _inputs(
-    texts: Sequence[str], info: dict[str, Any], cache: VectorCache, options: PredictOptions, voice: Voice
-) -> tuple[Any, dict[str, Any]]:
-    """What the head takes: the texts, or their vectors of the space it was trained on."""
-    if info["takes"] == "texts":
-        return np.array(list(texts), object), {}
-    checkpoint, space = find_encoder(info, model=options.model)
-    settings = settings_of(space, device=options.device)
-    embedded = embed_aloud(checkpoint, texts, settings=settings, cache=cache, voice=voice)
-    longer = int((embedded.tokens > space.max_length).sum())
-    if longer:
-        fate = "cut" if space.long == "cut" else "read in windows"
-        voice.say(f"{longer:,} of {len(texts):,} texts are longer than {space.max_length} tokens and were {fate}")
-    lookup = cache.space(space).lookup(embedded.keys)
-    if not lookup.found.all():
-        raise CacheDamaged(f"Vectors just written to {cache.folder} cannot be read back. Check that disk.")
-    counts = {"cached": embedded.cached, "computed": embedded.computed}
-    return lookup.vectors, {**counts, "truncated" if space.long == "cut" else "windowed": longer}
-
-
-def _output_frame(table: Table, head: Head, probabilities: NDArray[np.float64]) -> pd.DataFrame:
-    """The input's columns, then what was predicted."""
-    classes = head.classes_.tolist()
-    added = {PREDICTED: head.decide(probabilities)}
-    added |= {f"prob_{label}": probabilities[:, k] for k, label in enumerate(classes)}
-    taken = [name for name in added if name in table.frame.columns]
+def _check_free(table: Table, head: Head) -> None:
+    """Raise `DataError` if the table has a column that would be added."""
+    taken = [name for name in (PREDICTED, *_probability_names(head)) if name in table.names]
     if taken:
         raise DataError(
             f"{table.source} has a column {taken[0]!r} already, which predict would add. Rename or drop it first."
         )
-    new = pd.DataFrame(added, index=table.frame.index)
-    return pd.concat([table.frame, new], axis=1)
 
 
-def output_format(out: str) -> Format:
-    """The format of an output by its name; standard output is CSV. Raises `UsageError` for another ending."""
-    suffixes: dict[str, Format] = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".parquet": "parquet"}
-    if out == "-":
-        return "csv"
-    suffix = Path(out).suffix.lower()
-    if suffix not in suffixes:
-        raise UsageError(f"Output {out}: the name must end in {', '.join(suffixes)}, or be - for standard output.")
-    return suffixes[suffix]
+def _output_frame(frame: pd.DataFrame, head: Head, probabilities: NDArray[np.float64]) -> pd.DataFrame:
+    """The input's columns, then what was predicted."""
+    added = {PREDICTED: head.decide(probabilities)}
+    added |= {name: probabilities[:, k] for k, name in enumerate(_probability_names(head))}
+    return pd.concat([frame, pd.DataFrame(added, index=frame.index)], axis=1)
 
 
-def encode_table(frame: pd.DataFrame, kind: Format, *, raw: bool) -> bytes:
-    """A table as bytes. In CSV and TSV, cells that a spreadsheet would run get a leading apostrophe unless `raw`."""
-    try:
-        if kind == "parquet":
-            return parquet_bytes(frame)
-        if kind == "jsonl":
-            if not frame.columns.is_unique:
-                raise ValueError("two columns have one name")
-            records = frame.astype(object).where(frame.notna(), None).to_dict(orient="records")
-            return "".join(json.dumps(r, ensure_ascii=False, default=str) + "\n" for r in records).encode()
-        return _delimited(frame, "\t" if kind == "tsv" else ",", raw=raw).encode()
-    except (UnicodeError, ValueError, TypeError) as error:
-        raise DataError(
-            f"The input's columns cannot be written as {kind} ({error}).\n"
-            "Drop or rename such columns, or use another format."
-        ) from error
-
-
-def _delimited(frame: pd.DataFrame, separator: str, *, raw: bool) -> str:
-    if not raw:
-        frame = frame.set_axis([_as_data(name) for name in frame.columns], axis=1).map(_as_data)
-    # A lone carriage return ends a row for most readers, but the writer does not quote it by itself.
-    returns = frame.map(lambda cell: isinstance(cell, str) and "\r" in cell).to_numpy().any()
-    quoting: Literal[0, 2] = csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
-    return str(frame.to_csv(index=False, sep=separator, quoting=quoting))
-
-
-def count_formulas(frame: pd.DataFrame) -> int:
-    """How many cells and column names a spreadsheet would run."""
-    return int(frame.map(_is_formula).to_numpy().sum()) + sum(_is_formula(name) for name in frame.columns)
-
-
-def _is_formula(cell: Any) -> bool:
-    return isinstance(cell, str) and cell.startswith(_FORMULA_STARTS) and not _NUMBER.fullmatch(cell)
-
-
-def _as_data(cell: Any) -> Any:
-    """`=1+1` becomes `'=1+1`; plain numbers such as -5 are data already."""
-    return f"'{cell}" if _is_formula(cell) else cell
+def _probability_names(head: Head) -> list[str]:
+    return [f"prob_{label}" for label in head.classes_.tolist()]

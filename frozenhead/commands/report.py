@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from frozenhead.commands.head_files import head_evidence
-from frozenhead.commands.predict import encode_table, output_format
+from frozenhead.commands.outputs import encode_table, output_format
 from frozenhead.commands.vectors import check_finite, run_vectors
 from frozenhead.commands.voice import Silence, Voice
 from frozenhead.errors import DataError, UsageError

@@ -5,7 +5,6 @@ on where it stopped, and a wider one trains only what is new. Weights of losers 
 again by its options and seed.
 """
 
-import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -18,11 +17,13 @@ from numpy.typing import NDArray
 
 from frozenhead.commands.choices import Choice
 from frozenhead.commands.keeping import SEARCH, Inputs, Keeper
+from frozenhead.commands.memory import machine_memory
 from frozenhead.commands.voice import Advance
 from frozenhead.errors import FrozenheadError, UsageError
 from frozenhead.files import make_folder, write_json
 from frozenhead.heads import Head
 from frozenhead.heads.fitting import FittedHead, estimate_seconds, fit_many, halving_bytes
+from frozenhead.heads.stored import part
 from frozenhead.report.metrics import ranking_scores
 from frozenhead.runs import read_json
 
@@ -112,7 +113,7 @@ class Search:
 
     def _part(self, split: str) -> tuple[Any, NDArray[Any]]:
         mask = self.keeper.split[split]
-        return self.inputs.rows[mask], self.keeper.labels[mask]
+        return part(self.inputs.rows, mask), self.keeper.labels[mask]
 
     def _save(self) -> None:
         if not self.halving:
@@ -157,11 +158,6 @@ class Search:
 def kept_notes(place: Path, name: str) -> Path:
     """The file, beside the folder of a head, of what searches for it scored."""
     return place.with_name(f".search-{name}.json")
-
-
-def machine_memory() -> int:
-    """Bytes of this machine's memory."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def validation_scores(one: FittedHead, rows: Any, keeper: Keeper) -> dict[str, Any]:

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from frozenhead.cache import Space, SpaceStore, VectorCache, text_keys
+from frozenhead.cache import Lookup, Space, SpaceStore, VectorCache, text_keys
 from frozenhead.cache.keys import KEY_BYTES
 from frozenhead.cache.space import View
 from frozenhead.commands.voice import Advance, Voice
@@ -21,9 +22,9 @@ from frozenhead.embedder import (
     decide,
     embed_texts,
 )
-from frozenhead.errors import CacheDamaged, RunDamaged, StorageError, UsageError
+from frozenhead.errors import CacheDamaged, RunDamaged, StorageError
 from frozenhead.fleet import embed_on_devices
-from frozenhead.runs import SPLITS, Run
+from frozenhead.runs import Run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,32 +101,6 @@ def run_vectors(
     return _pinned_vectors(run, record, _row_keys(corpus, record, name), name=name, cache_dir=cache_dir)
 
 
-def run_views(
-    run: Run, record: dict[str, Any], corpus: "pd.DataFrame", *, name: str, cache_dir: str | Path | None
-) -> list[NDArray[Any]]:
-    """The dropout views of a feature set, in the order of their index: of each an array (n_train, D).
-
-    Rows are those of the training split, in the corpus's order; the type is the stored one.
-
-    Raises
-    ------
-    UsageError
-        The feature set has no views.
-    CacheDamaged
-        A pinned shard or a vector is missing.
-    """
-    train = np.flatnonzero((corpus["split"] == SPLITS[0]).to_numpy())
-    views = view_records(record, name)
-    if not views:
-        raise UsageError(
-            f"{name} in {run.folder} has no dropout views. "
-            f"Make some: the same `frozenhead embed` command with --views 10, say."
-        )
-    return [
-        view_vectors(run, record, corpus.iloc[train], view=view, name=name, cache_dir=cache_dir) for view, _ in views
-    ]
-
-
 def check_finite(
     run: Run,
     record: dict[str, Any],
@@ -134,25 +109,40 @@ def check_finite(
     *,
     name: str,
     cache_dir: str | Path | None,
-    view: View | None = None,
 ) -> None:
     """Raise `CacheDamaged` for a vector of these rows (n, D) that is not finite, naming its row and its shard.
 
     We write none, so the shard is another's; it is whole by its hash, and only taking it away heals the cache.
+    `rows` (n,) has a column `row`, the number in the corpus.
     """
+    first = first_not_finite(vectors)
+    if first is not None:
+        row = int(rows["row"].iloc[first])
+        raise not_finite(run, record, row, name=name, cache_dir=cache_dir)
+
+
+def first_not_finite(vectors: NDArray[Any]) -> int | None:
+    """The first row of vectors (n, D) that holds NaN or infinity."""
     for start in range(0, len(vectors), ROWS_AT_ONCE):
         finite = np.isfinite(vectors[start : start + ROWS_AT_ONCE]).all(axis=1)
-        if finite.all():
-            continue
-        bad = rows.iloc[[start + int(finite.argmin())]]
-        entry = _entry(run.features().get(name, record), view, name)
-        store = VectorCache(cache_dir or record["cache"]).space(recorded_space(entry, name))
-        found = store.lookup(_row_keys(bad, record, name), shards=entry["shards"], with_vectors=False)
-        raise CacheDamaged(
-            f"The vector of row {int(bad['row'].iloc[0])} in {name}{f', view {view},' if view else ''} holds NaN or "
-            f"infinity. It stands in {store.shard(found.shards[0])}.\n"
-            "Delete that file and run the same `frozenhead embed` command again."
-        )
+        if not finite.all():
+            return start + int(finite.argmin())
+    return None
+
+
+def not_finite(
+    run: Run, record: dict[str, Any], row: int, *, name: str, cache_dir: str | Path | None, view: View | None = None
+) -> CacheDamaged:
+    """The error for a row of the corpus whose vector is not finite: it names the row and its shard."""
+    bad = run.corpus_table(["key", "text"]).slice(row, 1).to_pandas(use_threads=False)
+    entry = _entry(run.features().get(name, record), view, name)
+    store = VectorCache(cache_dir or record["cache"]).space(recorded_space(entry, name))
+    found = store.lookup(_row_keys(bad, record, name), shards=entry["shards"], with_vectors=False)
+    return CacheDamaged(
+        f"The vector of row {row} in {name}{f', view {view},' if view else ''} holds NaN or "
+        f"infinity. It stands in {store.shard(found.shards[0])}.\n"
+        "Delete that file and run the same `frozenhead embed` command again."
+    )
 
 
 def view_vectors(
@@ -198,22 +188,42 @@ def _pinned_vectors(
     view: View | None = None,
 ) -> NDArray[Any]:
     """Vectors (n, D) of a feature set or of one of its views, from the shards that the run has pinned."""
+    look = partial(SpaceStore.lookup, keys=keys)
+    return np.asarray(look_up(run, record, look, name=name, cache_dir=cache_dir, view=view).vectors)
+
+
+def look_up(
+    run: Run,
+    record: dict[str, Any],
+    look: Callable[..., Lookup],
+    *,
+    name: str,
+    cache_dir: str | Path | None,
+    view: View | None = None,
+) -> Lookup:
+    """What `look(store, shards=...)` finds of a feature set or one of its views in the shards that the run has pinned.
+
+    Raises
+    ------
+    CacheDamaged
+        A pinned shard or a vector is missing.
+    """
     entry = _entry(record, view, name)
     store = VectorCache(cache_dir or record["cache"]).space(recorded_space(entry, name))
     try:
-        lookup = store.lookup(keys, shards=entry["shards"])
+        lookup = look(store, shards=entry["shards"])
     except CacheDamaged:
         entry, old = _entry(run.features().get(name, record), view, name), entry["shards"]
         if entry["shards"] == old:
             raise
-        lookup = store.lookup(keys, shards=entry["shards"])  # `cache compact` has merged them since they were listed
+        lookup = look(store, shards=entry["shards"])  # `cache compact` has merged them since they were listed
     if lookup.vectors is None or not lookup.found.all():
         raise CacheDamaged(
             f"{int((~lookup.found).sum()):,} vectors of {name}{f', view {view},' if view else ''} "
             "are not in the shards that the run uses.\nRun the same `frozenhead embed` command again."
         )
     note_pin(store, run.feature_path(name), entry["shards"])  # again: the run may have been moved
-    return lookup.vectors
+    return lookup
 
 
 def _entry(record: dict[str, Any], view: View | None, name: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from frozenhead.heads.saving import load_head, save_head
 from frozenhead.heads.settings import TrainingSettings
 from frozenhead.heads.shuffled import ShuffledHead
 from frozenhead.heads.softmax import SoftmaxHead, softmax_path
+from frozenhead.heads.stored import StoredRows
 from frozenhead.heads.svm import SvmHead
 from frozenhead.heads.tfidf import TfidfHead
 from frozenhead.heads.training import Trainer
@@ -30,6 +31,7 @@ __all__ = [
     "RidgeHead",
     "ShuffledHead",
     "SoftmaxHead",
+    "StoredRows",
     "SvmHead",
     "TfidfHead",
     "Threshold",

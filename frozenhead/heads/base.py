@@ -22,6 +22,7 @@ from frozenhead.heads.calibration import (
     mean_log_loss,
 )
 from frozenhead.heads.options import nearest
+from frozenhead.heads.stored import StoredRows, by_stretches, part
 from frozenhead.heads.targets import checked_labels, refuse_mixed_types
 from frozenhead.heads.weighting import ClassWeight, class_weights
 from frozenhead.labels import natural_order
@@ -53,6 +54,8 @@ class Head(ClassifierMixin, BaseEstimator, ABC):
     """
 
     takes: ClassVar[Literal["vectors", "texts"]] = "vectors"
+    copies: ClassVar[int] = 3
+    """float32 copies of `StoredRows` that `fit` needs in memory; 0 reads them a block at a time."""
     class_weight: ClassWeight = "balanced"
 
     def fit(
@@ -62,7 +65,7 @@ class Head(ClassifierMixin, BaseEstimator, ABC):
 
         Parameters
         ----------
-        X : float array (N, D), or texts (N,) for heads that take texts
+        X : float array (N, D), `StoredRows` for vectors that exceed memory, or texts (N,) for heads that take texts
         y : array (N,)
             Labels of any one type.
         sample_weight : float array (N,), optional
@@ -78,6 +81,8 @@ class Head(ClassifierMixin, BaseEstimator, ABC):
         """
         inputs, codes, counts = self.begin(X, y, sample_weight)
         held = None if validation is None else self.checked_validation(*validation)
+        if self.copies and isinstance(inputs, StoredRows):
+            inputs = inputs[:]
         self._fit(inputs, codes, counts * self.class_weights_[codes], held)
         return self
 
@@ -126,10 +131,10 @@ class Head(ClassifierMixin, BaseEstimator, ABC):
         check_is_fitted(self)
         inputs, codes = self.checked_validation(X, y)
         weights = _checked_weights(sample_weight, codes)
-        logits = self._logits(inputs)
+        logits = by_stretches(self._logits, inputs)
         best = fit_temperature(logits, codes, weights)
         # Without an error among the rows, the aim is not their log loss itself: see `fit_temperature`.
-        lower = mean_log_loss(logits / best, codes, weights) <= mean_log_loss(logits, codes, weights)
+        lower = mean_log_loss(logits, codes, weights, best) <= mean_log_loss(logits, codes, weights)
         self.temperature_, self.threshold_ = (best if lower else 1.0), None
         return self
 
@@ -176,14 +181,14 @@ class Head(ClassifierMixin, BaseEstimator, ABC):
         code = labels.index(positive)
         inputs, codes = self.checked_validation(X, y)
         weights = _checked_weights(sample_weight, codes)
-        value = choose_threshold(self._calibrated(inputs)[:, code], codes == code, rule, weights)
+        value = choose_threshold(by_stretches(self._calibrated, inputs)[:, code], codes == code, rule, weights)
         self.threshold_ = Threshold(positive=labels[code], value=value, rule=str(rule))
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Probabilities (N, K) at `temperature_`, columns in the order of `classes_`; each row sums to 1."""
         check_is_fitted(self)
-        return self._calibrated(self._checked(X))
+        return by_stretches(self._calibrated, self._checked(X))
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Labels (N,): the most probable ones; with a threshold, the positive one iff its probability reaches it."""
@@ -235,12 +240,19 @@ class Head(ClassifierMixin, BaseEstimator, ABC):
 
     def _checked_inputs(self, X: Any, y: ArrayLike) -> tuple[Any, NDArray[Any]]:
         """Inputs and labels of `fit`, validated."""
+        if isinstance(X, StoredRows):
+            self.n_features_in_ = X.shape[1]
+            return _checked_stored(X), checked_labels(y, len(X))
         inputs, labels = validate_data(self, X, y, dtype=np.float32, order="C", ensure_all_finite=False)
         _refuse_infinite(inputs, "X")
         return inputs, checked_labels(labels, len(inputs))
 
     def _checked(self, X: Any) -> Any:
         """Inputs of everything after `fit`, validated against what was fitted."""
+        if isinstance(X, StoredRows):
+            if X.shape[1] != self.n_features_in_:
+                raise ValueError(f"X has {X.shape[1]} columns; this head was fitted on {self.n_features_in_}.")
+            return _checked_stored(X)
         inputs = validate_data(self, X, dtype=np.float32, order="C", reset=False, ensure_all_finite=False)
         _refuse_infinite(inputs, "X")
         return inputs
@@ -266,7 +278,7 @@ def _weighted(
     counting = np.flatnonzero(weights)
     if len(counting) == len(weights):
         return inputs, labels, weights
-    kept = [inputs[i] for i in counting] if isinstance(inputs, list) else inputs[counting]
+    kept = [inputs[i] for i in counting] if isinstance(inputs, list) else part(inputs, counting)
     return kept, labels[counting], weights[counting]
 
 
@@ -285,8 +297,21 @@ def _refuse_infinite(values: NDArray[np.floating[Any]], what: str) -> None:
         raise ValueError(f"Row {int(finite.argmin())} holds NaN or infinity in {what}.")
 
 
+def _checked_stored(X: StoredRows) -> StoredRows:
+    """The same rows. Raises `ValueError` as for an array: for none, and for one that is not finite."""
+    if not len(X):
+        raise ValueError("X has 0 rows; expected at least one.")
+    if len(bad := X.not_finite()):
+        raise ValueError(f"Row {bad[0]} holds NaN or infinity in X.")
+    return X
+
+
 def encode_labels(y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Classes in natural order (K,), and each label's position among them (N,)."""
+    values = y.tolist() if y.dtype == object else []
+    if set(map(type, values)) == {str}:  # to sort millions of strings takes minutes, to look them up seconds
+        known = {label: code for code, label in enumerate(natural_order(set(values)))}
+        return np.array(list(known), object), np.array([known[label] for label in values], np.int64)
     classes, codes = np.unique(y, return_inverse=True)
     labels = classes.tolist()
     if all(isinstance(label, str) for label in labels):

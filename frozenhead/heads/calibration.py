@@ -6,7 +6,7 @@
 Pure functions of arrays; imports only the checks of options.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,6 +17,9 @@ from frozenhead.heads.options import check_word, is_number
 
 FURTHEST = 1e4
 """T is at most so many times the rows' mean gap between scores, and at least that gap divided by it."""
+
+ROWS = 2**16
+"""Rows at a time, so that what is between their scores and one number for each stays small."""
 
 ThresholdBy = Literal["f1", "precision", "recall", "costs"]
 
@@ -111,20 +114,28 @@ def fit_temperature(
     told = np.isfinite(own)  # (N,)
     counts = np.ones(len(codes)) if weights is None else np.asarray(weights, np.float64)
     n, shares = counts[told].sum(), counts[told] / (counts[told].sum() or 1)
-    gaps = logits[told] - own[told, None]  # (n, K)  0 for a row's own class
-    finite = np.isfinite(gaps)
-    bounded = np.where(finite, gaps, 0)
-    spread = float(shares @ (bounded.max(axis=1) - bounded.min(axis=1))) if len(gaps) else 0.0
+    gaps = logits[told]
+    gaps -= own[told, None]  # (n, K)  0 for a row's own class
+    blocks = [slice(i, i + ROWS) for i in range(0, len(gaps), ROWS)]
+
+    def by_row(function: Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]) -> NDArray[np.float64]:
+        """What a function makes of each row's gaps and of those that are finite, else 0: (n,)."""
+        parts = [function(gaps[b], np.where(np.isfinite(gaps[b]), gaps[b], 0)) for b in blocks]
+        return np.concatenate([np.zeros(0), *parts])
+
+    spread = float(shares @ by_row(lambda _, bounded: bounded.max(axis=1) - bounded.min(axis=1)))
     if spread == 0:
         return 1.0
     aim = np.zeros(len(gaps))
     if gaps.max() <= 0:  # no minimum without Platt's aim
-        aim = bounded.sum(axis=1) / np.maximum(finite.sum(axis=1) - 1, 1) / (n + 2)
+        others = by_row(lambda gaps, _: np.maximum(np.isfinite(gaps).sum(axis=1) - 1, 1))
+        aim = by_row(lambda _, bounded: bounded.sum(axis=1)) / others / (n + 2)
 
     def slope(log_beta: float) -> float:
         """How the mean log loss changes with beta = 1/T."""
-        p = np.exp(log_softmax(gaps * np.exp(log_beta)))
-        return float(shares @ ((p * bounded).sum(axis=1) - aim))
+        beta = np.exp(log_beta)
+        p_gap = by_row(lambda gaps, bounded: (np.exp(log_softmax(gaps * beta)) * bounded).sum(axis=1))
+        return float(shares @ (p_gap - aim))
 
     return float(np.exp(-_root(slope, -np.log(spread) - np.log(FURTHEST), -np.log(spread) + np.log(FURTHEST))))
 
@@ -135,9 +146,13 @@ def log_softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
 
 
-def mean_log_loss(logits: NDArray[Any], codes: NDArray[np.int64], weights: NDArray[np.float64]) -> float:
-    """Weighted mean of -log softmax(logits) at each row's own class, over the rows where it is finite."""
-    own = log_softmax(logits)[np.arange(len(codes)), codes]
+def mean_log_loss(
+    logits: NDArray[Any], codes: NDArray[np.int64], weights: NDArray[np.float64], temperature: float = 1.0
+) -> float:
+    """Weighted mean of -log softmax(logits / T) at each row's own class, over the rows where it is finite."""
+    blocks = [slice(i, i + ROWS) for i in range(0, len(codes), ROWS)]
+    each = [log_softmax(logits[b] / temperature)[np.arange(len(codes[b])), codes[b]] for b in blocks]
+    own = np.concatenate([np.zeros(0), *each])
     told = np.isfinite(own)
     return float(-(weights[told] @ own[told]) / (weights[told].sum() or 1))
 

@@ -32,6 +32,7 @@ class CentroidHead(MarginHead):
         See `Head`. `class_weights_` are 1: a mean is a mean, however many rows it has.
     """
 
+    copies = 0
     class_weight = None
 
     def __init__(self, *, metric: Literal["cosine", "euclidean"] = "cosine") -> None:

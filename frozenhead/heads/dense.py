@@ -67,6 +67,8 @@ class DenseHead(Head):
         The validation loss is the weighted cross-entropy, whichever loss is trained on.
     """
 
+    copies = 0
+
     def __init__(
         self,
         *,
@@ -134,7 +136,7 @@ class DenseHead(Head):
         *,
         rows: NDArray[np.int64] | None = None,
         row_weights: NDArray[np.float64] | None = None,
-        views: Sequence[NDArray[Any]] = (),
+        views: Sequence[Any] = (),
     ) -> Task:
         """What `train_heads` is to train; the classes are known. Raises `ValueError` for a wrong option."""
         return Task(

@@ -1,6 +1,7 @@
 """Rows for a stack of heads: vectors, targets and dropout masks of some steps at a time, gathered from where they lie.
 
-X may be a read-only memory map of any size: no more than the rows of these steps is ever copied.
+X may be a read-only memory map of any size: no more than the rows of these steps is ever copied. Of `StoredRows` a
+window of shuffled blocks is in memory for each head.
 """
 
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from frozenhead.heads.learner import Learner
 from frozenhead.heads.losses import losses
 from frozenhead.heads.stack import Batch
+from frozenhead.heads.stored import InOrder, StoredRows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,19 +64,20 @@ class Feed:
             for i in range(self.steps)
         ]
 
-    def fill(
-        self, matrices: Sequence[NDArray[Any]], codes: NDArray[np.int64], orders: Sequence["Tensor"], steps: int
-    ) -> None:
-        """Prepare `steps` steps of each head: its matrix, the codes (N,) of the rows, and the positions of its rows."""
+    def fill(self, matrices: Sequence[Any], codes: NDArray[np.int64], orders: Sequence["Tensor"], steps: int) -> None:
+        """Prepare `steps` steps of each head: what `readable` made of its matrix, the codes (N,) of the rows, and the
+        positions of its rows.
+        """
         for head, (learner, X, order) in enumerate(zip(self._learners, matrices, orders, strict=True)):
             positions = order.numpy()
             rows = positions if learner.rows is None else learner.rows[positions]
             size = len(rows) // steps
             x = self._x[head, :steps].numpy()
-            if size == x.shape[1] and X.shape[1] == x.shape[2]:
+            if size == x.shape[1] and X.shape[1] == x.shape[2] and not isinstance(X, InOrder):
                 _gather(X, rows, x.reshape(len(rows), -1))
             else:
-                x[:, :size, : X.shape[1]] = X[rows].reshape(steps, size, -1)
+                taken = X.take(len(rows)) if isinstance(X, InOrder) else X[rows]
+                x[:, :size, : X.shape[1]] = taken.reshape(steps, size, -1)
             self.fill_targets(head, codes[rows].reshape(steps, size), _weights_of(learner, rows))
             self.draw(head, steps)
 
@@ -105,6 +108,14 @@ class Feed:
         s = self._learners[head].task.settings
         gamma = s.focal_gamma if s.loss == "focal" else None
         return losses(self._scores[head, :steps], self._targets[head, :steps], gamma)
+
+
+def readable(learner: Learner, X: Any, order: "Tensor") -> Any:
+    """What `Feed.fill` takes for an epoch of this order: X itself, or a reader of `StoredRows` in that order."""
+    if not isinstance(X, StoredRows):
+        return X
+    positions = order.numpy()
+    return InOrder(X, positions if learner.rows is None else learner.rows[positions])
 
 
 def _weights_of(learner: Learner, rows: NDArray[np.int64]) -> NDArray[np.float64] | None:

@@ -21,6 +21,7 @@ from frozenhead.heads.learner import Held, Task
 from frozenhead.heads.many import Progress, estimated_seconds, train_heads, unheard
 from frozenhead.heads.options import is_number
 from frozenhead.heads.softmax import SoftmaxHead, softmax_path
+from frozenhead.heads.stored import part
 
 Rows = Sequence[NDArray[np.int64]]
 
@@ -60,7 +61,7 @@ def fit_many(
     rows: Rows | None = None,
     validation: Validation | None = None,
     held: Rows | None = None,
-    views: Sequence[NDArray[Any]] = (),
+    views: Sequence[Any] = (),
     halving: bool = False,
     jobs: int = 1,
     progress: Progress | None = None,
@@ -71,14 +72,14 @@ def fit_many(
     ----------
     heads : sequence of Head
         Unfitted; they stay so.
-    X : float array (N, D), or texts (N,) if all heads take texts
+    X : float array (N, D), `StoredRows`, or texts (N,) if all heads take texts
     y : array (N,)
     rows : sequence of int arrays, optional
         The rows that train each head, each class among them; default all.
     validation : (X, y), optional
     held : sequence of int arrays, optional
         Of X, the validation rows of each head, in place of `validation`.
-    views : sequence of arrays like X, optional
+    views : sequence of arrays or StoredRows like X, optional
         Epoch e of a dense head, from 0, trains on `views[e % len(views)]` in place of X.
     halving : bool
         Of dense heads: only the better half goes on after epochs 1, 2, 4, ...
@@ -163,7 +164,7 @@ class _Stacked:
         rows: Rows | None = None,
         validation: Validation | None,
         held: Rows | None = None,
-        views: Sequence[NDArray[Any]] = (),
+        views: Sequence[Any] = (),
     ) -> None:
         self.heads: dict[int, DenseHead] = {i: clone(head) for i, head in enumerate(heads)}
         self.tasks: dict[int, Task] = {}
@@ -181,7 +182,7 @@ class _Stacked:
         for i, head in self.heads.items():
             head.n_features_in_ = plain.n_features_in_
             try:
-                own, judged = (None if part is None else part[i] for part in (rows, held))
+                own, judged = (None if given is None else given[i] for given in (rows, held))
                 self.tasks[i] = self._task(head, own, judged, views)
             except ValueError as error:  # a wrong option, or a class without rows
                 self.errors[i] = str(error)
@@ -191,12 +192,12 @@ class _Stacked:
         head: DenseHead,
         rows: NDArray[np.int64] | None,
         held: NDArray[np.int64] | None,
-        views: Sequence[NDArray[Any]],
+        views: Sequence[Any],
     ) -> Task:
-        part = slice(None) if rows is None else rows
-        head.learn_classes(self.classes, self.codes[part], self.counts[part])
+        own = slice(None) if rows is None else rows
+        head.learn_classes(self.classes, self.codes[own], self.counts[own])
         task = head.task(rows=rows, views=views)
-        return task if held is None else replace(task, validation=(self.X[held], self.codes[held]))
+        return task if held is None else replace(task, validation=(part(self.X, held), self.codes[held]))
 
     def fit(self, halving: bool, progress: Progress) -> Iterator[FittedHead]:
         for i, error in self.errors.items():
@@ -278,12 +279,12 @@ class _Each:
         try:
             X, y = self.X, self.y
             if self.rows is not None:
-                X, y = X[self.rows[i]], np.asarray(y)[self.rows[i]]
+                X, y = part(X, self.rows[i]), np.asarray(y)[self.rows[i]]
                 if len(lacking := np.setdiff1d(self.y, y)):
                     raise ValueError(f"No row has the class {lacking.tolist()[0]!r}.")
             held = self.validation
             if self.held is not None:
-                held = self.X[self.held[i]], np.asarray(self.y)[self.held[i]]
+                held = part(self.X, self.held[i]), np.asarray(self.y)[self.held[i]]
             head.fit(X, y, validation=held)
         except ValueError as error:  # a wrong option, or rows that this head cannot learn from
             return FittedHead(index=i, head=None, seconds=time.perf_counter() - begun, error=str(error))

@@ -47,6 +47,8 @@ class KnnHead(Head):
     read-only, such as a memory map, and `metric` is `euclidean`.
     """
 
+    copies = 2
+
     def __init__(
         self,
         *,

@@ -16,7 +16,7 @@ from frozenhead.heads.settings import TrainingSettings
 if TYPE_CHECKING:
     from torch import Tensor
 
-Held = tuple[NDArray[Any], NDArray[np.int64]]
+Held = tuple[Any, NDArray[np.int64]]
 """Vectors and codes of the rows by which epochs are compared."""
 
 
@@ -43,7 +43,7 @@ class Task:
     class_weights: NDArray[np.float64]
     rows: NDArray[np.int64] | None = None
     row_weights: NDArray[np.float64] | None = None
-    views: Sequence[NDArray[Any]] = ()
+    views: Sequence[Any] = ()
     validation: Held | None = None
 
 
@@ -109,7 +109,7 @@ class Learner:
     state: "Tensor | None" = None
 
     @classmethod
-    def of(cls, index: int, task: Task, X: NDArray[Any], n_classes: int, held: Held | None) -> "Learner":
+    def of(cls, index: int, task: Task, X: Any, n_classes: int, held: Held | None) -> "Learner":
         """The learner of a task on vectors (N, D), not begun."""
         rows = task.rows
         if task.row_weights is not None:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frozenhead.heads.learner import Held, Learner, Outcome, Task
+from frozenhead.heads.stored import StoredRows
 from frozenhead.heads.training import Stopped, Together
 
 CACHE = 7 << 20
@@ -31,7 +32,7 @@ Progress = Callable[[int, int], object]
 
 
 def train_heads(
-    X: NDArray[Any],
+    X: Any,
     codes: NDArray[np.int64],
     tasks: Sequence[Task],
     *,
@@ -49,7 +50,7 @@ def train_heads(
 
     Parameters
     ----------
-    X : float array (N, D)
+    X : float array (N, D) or StoredRows
         Float32 in row order is read where it lies, a memory map too; other floats are converted batch by batch.
     codes : int array (N,)
         Classes of the rows, 0 to K - 1.
@@ -82,7 +83,7 @@ def train_heads(
 
 
 def estimated_seconds(
-    X: NDArray[Any],
+    X: Any,
     codes: NDArray[np.int64],
     tasks: Sequence[Task],
     *,
@@ -111,7 +112,7 @@ class _Run:
 
     def __init__(
         self,
-        X: NDArray[Any],
+        X: Any,
         codes: NDArray[np.int64],
         learners: Sequence[Learner],
         memory: int,
@@ -119,7 +120,8 @@ class _Run:
     ) -> None:
         import torch
 
-        self.X, self.codes, self.learners, self.memory = np.asarray(X), codes, learners, memory
+        self.X = X if isinstance(X, StoredRows) else np.asarray(X)
+        self.codes, self.learners, self.memory = codes, learners, memory
         self.threads = threads or torch.get_num_threads()
         self.stop = threading.Event()
         self.messages: queue.Queue[_Message | BaseException | None] = queue.Queue()
@@ -240,7 +242,7 @@ def _halves(learners: Sequence[Learner]) -> tuple[list[Learner], list[Learner]]:
 
 
 def _learners(
-    X: NDArray[Any], codes: NDArray[np.int64], tasks: Sequence[Task], n_classes: int, validation: Held | None
+    X: Any, codes: NDArray[np.int64], tasks: Sequence[Task], n_classes: int, validation: Held | None
 ) -> list[Learner]:
     """Learners of tasks that fit X, codes and validation. Raises `ValueError` for what does not."""
     _check_rows("X", X, codes, X.shape, n_classes)
@@ -259,7 +261,7 @@ def _learners(
     return learners
 
 
-def _check_rows(what: str, X: NDArray[Any], codes: NDArray[Any], shape: tuple[int, ...], n_classes: int) -> None:
+def _check_rows(what: str, X: Any, codes: NDArray[Any], shape: tuple[int, ...], n_classes: int) -> None:
     if X.ndim != 2 or X.shape[1] != shape[1] or X.shape[:1] != codes.shape or not len(codes):
         raise ValueError(f"{what} is {X.shape} with codes {codes.shape}; expected (n, {shape[-1]}) and (n,), n > 0.")
     if codes.dtype.kind not in "iu" or codes.min() < 0 or codes.max() >= n_classes:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from frozenhead.heads.base import Head, softmax
 from frozenhead.heads.calibration import fit_temperature
 from frozenhead.heads.linear import linear_logits
+from frozenhead.heads.stored import part, stretches
 
 FOLDS = 5
 
@@ -68,7 +69,7 @@ class MarginHead(Head):
         for fold in np.unique(folds):
             held = folds == fold
             coef, intercept = self._learn(X, codes, np.where(held, 0, weights))
-            scores[held] = self._scores(X[held], coef, intercept)
+            scores[held] = self._scores(part(X, held), coef, intercept)
         return scores
 
     def _scores(self, X: NDArray[np.float32], coef: NDArray[Any], intercept: NDArray[Any]) -> NDArray[np.float64]:
@@ -98,7 +99,7 @@ def folds_by_content(X: NDArray[np.float32], codes: NDArray[np.int64]) -> NDArra
     Within a class the distinct rows are dealt out in the order of their checksums, so neither the order of rows nor
     the class's name plays a part. Rows that share a checksum by chance share a fold, which does no harm.
     """
-    checksums = np.array([zlib.crc32(row) for row in X], np.int64)  # (N,)
+    checksums = np.fromiter((zlib.crc32(row) for rows in stretches(X.shape) for row in X[rows]), np.int64, len(X))
     folds = np.empty(len(codes), np.int64)
     for code in np.unique(codes):
         rows = np.flatnonzero(codes == code)

@@ -14,6 +14,7 @@ Margins are linear in the parameters, so a line search needs one product with X,
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,7 @@ class Objective:
 
     Parameters
     ----------
-    X : float array (N, D)
+    X : float array (N, D) or StoredRows
         May be read-only, and a memory map. Products are in its dtype; sums over blocks of rows are float64.
     codes : int array (N,)
     shares : float64 array (N,)
@@ -43,7 +44,7 @@ class Objective:
         Of the rows of X.
     """
 
-    X: Floats
+    X: Any
     codes: NDArray[np.int64]
     shares: NDArray[np.float64]
     classes: int
@@ -61,10 +62,10 @@ class Objective:
             margins[self.codes, np.arange(len(self.codes))] = OWN
         return margins
 
-    def margins(self, theta: Parameters) -> Floats:
-        """What `theta` (S, D + 1) adds to the margins (S, N): 0 for a row's own class."""
+    def margins(self, theta: Parameters, out: Floats | None = None) -> Floats:
+        """What `theta` (S, D + 1) adds to the margins (S, N): 0 for a row's own class. Written to `out`, if given."""
         theta = theta.astype(self.X.dtype)
-        margins = np.empty((self.scores, len(self.codes)), self.X.dtype)
+        margins = np.empty((self.scores, len(self.codes)), self.X.dtype) if out is None else out
 
         def fill(block: slice) -> None:
             margins[:, block] = self._margins(block, theta)
@@ -87,7 +88,7 @@ class Objective:
     def _margins(self, block: slice, theta: Floats) -> Floats:
         """Margins (S, B) of a block of rows, in the dtype of `theta`."""
         codes = self.codes[block]
-        scores = (self.X[block].astype(theta.dtype, copy=False) @ theta[:, :-1].T + theta[:, -1]).T
+        scores: Floats = (self.X[block].astype(theta.dtype, copy=False) @ theta[:, :-1].T + theta[:, -1]).T
         if self.scores == 1:
             return scores * _sign(codes, scores.dtype)
         return scores - scores[codes, np.arange(len(codes))]

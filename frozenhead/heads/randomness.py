@@ -41,11 +41,23 @@ class Streams:
         self._kept = max(1, round((1 - dropout) * LEVELS))  # of the levels
         self.share = self._kept / LEVELS
 
-    def order(self, n: int) -> "torch.Tensor":
-        """The numbers 0 to n - 1 in a new order."""
+    def order(self, n: int, *, block: int = 1, window: int | None = None) -> "torch.Tensor":
+        """The numbers 0 to n - 1 in a new order.
+
+        With fewer than n in a `window`: blocks of so many numbers in a random order, cut into windows, and the numbers
+        of each window in a random order. Who reads windows one after the other then reads only whole blocks.
+        """
         import torch
 
-        return torch.randperm(n, generator=self._order)
+        if window is None or n <= window:
+            return torch.randperm(n, generator=self._order)
+        starts = torch.randperm(-(-n // block), generator=self._order) * block
+        order = (starts[:, None] + torch.arange(block)).ravel()
+        order = order[order < n]  # the last block may be short
+        for i in range(0, n, window):
+            part = order[i : i + window]
+            order[i : i + window] = part[torch.randperm(len(part), generator=self._order)]
+        return order
 
     def keep(self, out: NDArray[np.bool_]) -> None:
         """Draw which units stay, into an array whose size is a multiple of 4."""

@@ -33,6 +33,8 @@ class RidgeHead(MarginHead):
         See `Head`.
     """
 
+    copies = 0
+
     def __init__(self, *, alpha: float = 1.0, class_weight: ClassWeight = "balanced") -> None:
         self.alpha = alpha
         self.class_weight = class_weight

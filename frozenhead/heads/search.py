@@ -53,9 +53,10 @@ class Point:
         return slope
 
     def move(self, direction: Parameters, change: Floats, step: float) -> None:
-        """Go `step` times `direction`, which changes the margins by `change` times as much."""
+        """Go `step` times `direction`, which changes the margins by `change` times as much; `change` is spoilt."""
         self.theta = self.theta + step * direction
-        self.margins += change.dtype.type(step) * change
+        change *= change.dtype.type(step)
+        self.margins += change
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,7 @@ def search(
     memory, stale, excess, iteration = _Memory(), True, np.inf, 0
     gradient = start.gradient(objective, l2)
     least, idle = start.value, 0
+    change: Floats | None = None  # one for all steps: with many classes it is larger than X
     while iteration < max_iter and idle < IDLE:
         iteration += 1
         if stale:
@@ -127,7 +129,7 @@ def search(
         excess = -slope / 2 * preconditioner.caution / start.value if start.value else 0.0
         if not excess > goal or (l2 == 0 and start.value < LEARNED):
             break
-        change = objective.margins(direction)
+        change = objective.margins(direction, change)
         line = line_from(objective, start, direction, change, l2)
         step = line_search(line, most=start.value + _noise(change.dtype, start.value), slope=slope)
         if step == 0 and stale:

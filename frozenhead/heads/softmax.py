@@ -33,8 +33,10 @@ SLACK = 10
 class SoftmaxHead(Head):
     """Linear softmax classifier at the optimum, by preconditioned L-BFGS over all rows.
 
-    The products with X are float32, and X is never copied; it may be a read-only memory map. The result is the same
-    bits on any number of cores. Small problems, up to 262,144 numbers in X, are solved in float64 to the last digit.
+    The products with X are float32, and X is never copied; it may be a read-only memory map, or `StoredRows`, whose
+    rows each iteration reads twice. Beside X it takes 8 bytes for each row and class, or 8 a row for two classes. The
+    result is the same bits on any number of cores. Small problems, up to 262,144 numbers in X, are solved in float64 to
+    the last digit.
 
     Parameters
     ----------
@@ -63,6 +65,8 @@ class SoftmaxHead(Head):
         The search ended above 10 `tol`; or without a penalty the classes can be told apart without error, so that there
         is no optimum.
     """
+
+    copies = 0
 
     def __init__(
         self, *, l2: float = 1e-4, max_iter: int = 1000, tol: float = 1e-7, class_weight: ClassWeight = "balanced"
@@ -95,7 +99,7 @@ class SoftmaxHead(Head):
         # What is not finite, of vectors too large for float32, ends the search; its excess then says so.
         with block_map(X.shape, classes if classes > 2 else 1) as blocks, np.errstate(all="ignore"):
             objective = Objective(
-                X=X.astype(np.float64) if small else X,
+                X=X[:].astype(np.float64) if small else X,
                 codes=codes,
                 shares=weights / weights.sum(),
                 classes=classes,

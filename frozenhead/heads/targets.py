@@ -16,7 +16,7 @@ def checked_labels(y: ArrayLike, n: int) -> NDArray[Any]:
     if len(labels) != n or n == 0:
         raise ValueError(f"X has {n} rows and y {len(labels)} labels; expected as many, and at least one.")
     # Words are classes; of many, each in few rows, scikit-learn would warn that they may be a regression's numbers.
-    if not all(isinstance(label, str) for label in labels):
+    if set(map(type, labels.tolist())) != {str}:
         check_classification_targets(labels)
     return labels
 

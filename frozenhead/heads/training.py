@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from frozenhead.heads.feeding import Feed
+from frozenhead.heads.feeding import Feed, readable
 from frozenhead.heads.learner import Held, Learner, Task
 from frozenhead.heads.losses import validation_loss
 from frozenhead.heads.network import rounded
 from frozenhead.heads.settings import TrainingSettings
 from frozenhead.heads.stack import Stack
+from frozenhead.heads.stored import StoredRows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,11 +36,11 @@ class Together:
     ----------
     learners : list of Learner
         Begun, and equally far.
-    X : float matrix (N, D)
+    X : float matrix (N, D) or StoredRows
     codes : int array (N,)
     """
 
-    def __init__(self, learners: Sequence[Learner], X: NDArray[Any], codes: NDArray[np.int64]) -> None:
+    def __init__(self, learners: Sequence[Learner], X: Any, codes: NDArray[np.int64]) -> None:
         self.learners, self.X, self.codes = learners, X, codes
         self.stack = stacked(learners)
         full, last = learners[0].widths
@@ -59,11 +60,17 @@ class Together:
     def _trained(self, stop: Callable[[], bool]) -> Iterator[list[NDArray[np.float32]]]:
         """Train an epoch, some steps at a time; yields the losses of these steps of each head."""
         epoch = self.learners[0].epoch
-        orders = [learner.streams.order(learner.n) for learner in self.learners]
         matrices = [
             learner.task.views[epoch % len(learner.task.views)] if learner.task.views else self.X
             for learner in self.learners
         ]
+        orders = [
+            learner.streams.order(learner.n, block=X.block, window=X.window)
+            if isinstance(X, StoredRows)
+            else learner.streams.order(learner.n)
+            for learner, X in zip(self.learners, matrices, strict=True)
+        ]
+        matrices = [readable(*each) for each in zip(self.learners, matrices, orders, strict=True)]
         at = 0
         while at < self.steps:
             feed = self.last if at + 1 == self.steps else self.feed

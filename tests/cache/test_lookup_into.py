@@ -148,3 +148,14 @@ def test_no_folder_for_the_file_is_a_storage_error(store: SpaceStore, tmp_path: 
     write_rows(store, TEXTS)
     with pytest.raises(StorageError, match="Check that the folder exists"):
         store.lookup_into(tmp_path / "no folder" / "vectors.npy", text_keys(TEXTS))
+
+
+def test_progress_counts_the_keys_found(store: SpaceStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_rows(store, TEXTS[:6])
+    write_rows(store, TEXTS[6:])
+    for rows, last in ((2**22, 10), (4, 10)):
+        monkeypatch.setattr("frozenhead.cache.store._LOOKUP_ROWS", rows)
+        told: list[tuple[int, int]] = []
+        store.lookup_into(tmp_path / "x.npy", text_keys(TEXTS), progress=lambda *counts: told.append(counts))  # noqa: B023
+        assert told[-1] == (last, 10)
+        assert [done for done, _ in told] == sorted(done for done, _ in told)

@@ -1,6 +1,7 @@
 """What the tests of `fit` share: what a run holds, and which heads were trained."""
 
 import hashlib
+import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,9 @@ from numpy.typing import NDArray
 
 from frozenhead.commands import curve, fitting, folds, search
 from frozenhead.commands.fit import FitOptions, fit
+from frozenhead.commands.predict import PredictOptions, predict
 from frozenhead.commands.vectors import run_vectors
+from frozenhead.commands.voice import Voice
 from frozenhead.heads import FittedHead, Head
 from frozenhead.heads.fitting import fit_many
 from frozenhead.heads.saving import read_description, write_description
@@ -32,6 +35,12 @@ def fit_small(run: Path, **given: Any) -> dict[str, Any]:
         options["sets"] = (*options.get("sets", ()), *small)
     result: dict[str, Any] = fit(FitOptions(run=run, **options))["heads"][0]
     return result
+
+
+def predicted(options: PredictOptions, voice: Voice | None = None) -> tuple[dict[str, Any], bytes]:
+    """What `predict` tells, and the table that it writes to standard output."""
+    output = io.BytesIO()
+    return predict(options, voice, stdout=output), output.getvalue()
 
 
 def folder_of(run: Path, head: str = "dense", feature: str = FEATURE) -> Path:

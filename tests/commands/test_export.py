@@ -21,7 +21,7 @@ from safetensors.numpy import load
 from frozenhead import load_pipeline
 from frozenhead.commands.export import ExportOptions, export
 from frozenhead.commands.fit import FitOptions, fit
-from frozenhead.commands.predict import PredictOptions, predict
+from frozenhead.commands.predict import PredictOptions
 from frozenhead.embedder import Embedder
 from frozenhead.errors import (
     DataError,
@@ -38,6 +38,7 @@ from frozenhead.report.intervals import interval_block
 from frozenhead.report.metrics import balanced_weights, positions
 from frozenhead.report.resampling import draw_scores
 from frozenhead.runs import Run
+from tests.commands.fits import predicted
 from tests.commands.shipping import EXECUTABLE, copied, fresh_process, make_trained_run, ship, with_splits
 
 TEXTS = ["win a prize", "the cat sat", "free call now"]
@@ -145,9 +146,9 @@ def test_predict_works_on_the_exported_folder_as_on_the_run(
     ship(trained, tmp_path / "out", head)
     pd.DataFrame({"text": TEXTS}).to_csv(tmp_path / "new.csv", index=False)
     new = str(tmp_path / "new.csv")
-    inside = predict(PredictOptions(run=trained, data=new, head=head, feature=feature, device="cpu"))[1]
+    inside = predicted(PredictOptions(run=trained, data=new, head=head, feature=feature, device="cpu"))[1]
     options = PredictOptions(run=tmp_path / "out", data=new, model=str(tiny_folder), device="cpu")
-    assert predict(options)[1] == inside
+    assert predicted(options)[1] == inside
 
 
 def test_the_pipeline_is_the_head_on_the_vectors_of_its_encoder(shipped: Path, tiny_folder: Path) -> None:
@@ -164,7 +165,7 @@ def test_an_encoder_that_no_name_finds_is_asked_for(shipped: Path, tmp_path: Pat
         load_pipeline(shipped)
     (tmp_path / "new.csv").write_text("text\nwin\n")
     with pytest.raises(EncoderNotFound, match="--model FOLDER"):
-        predict(PredictOptions(run=shipped, data=str(tmp_path / "new.csv")))
+        predicted(PredictOptions(run=shipped, data=str(tmp_path / "new.csv")))
 
 
 def test_another_encoder_is_refused(shipped: Path, tmp_path: Path, make_checkpoint: Callable[..., Path]) -> None:
@@ -174,7 +175,7 @@ def test_another_encoder_is_refused(shipped: Path, tmp_path: Path, make_checkpoi
     assert refused.value.exit_code == 4
     (tmp_path / "new.csv").write_text("text\nwin\n")
     with pytest.raises(SpaceMismatch, match=r"model\.safetensors"):
-        predict(PredictOptions(run=shipped, data=str(tmp_path / "new.csv"), model=str(other)))
+        predicted(PredictOptions(run=shipped, data=str(tmp_path / "new.csv"), model=str(other)))
 
 
 def test_an_encoder_that_changes_under_a_pipeline_is_refused(
@@ -226,7 +227,7 @@ def test_the_scores_are_those_of_the_run_with_the_intervals_of_its_test_rows(tra
 
 def test_the_default_head_is_the_one_that_predict_takes(trained: Path, tmp_path: Path) -> None:
     (tmp_path / "new.csv").write_text("text\nwin\n")
-    taken = predict(PredictOptions(run=trained, data=str(tmp_path / "new.csv"), device="cpu"))[0]
+    taken = predicted(PredictOptions(run=trained, data=str(tmp_path / "new.csv"), device="cpu"))[0]
     result = export(ExportOptions(source=trained, to=tmp_path / "out"))
     assert (result["head"], result["feature"]) == (taken["head"], taken["feature"])
 

@@ -15,7 +15,7 @@ from frozenhead.cache.shard import encode_shard, shard_name
 from frozenhead.commands import fitting, keeping
 from frozenhead.commands.fit import FitOptions, fit
 from frozenhead.commands.keeping import Keeper
-from frozenhead.commands.predict import PredictOptions, predict
+from frozenhead.commands.predict import PredictOptions
 from frozenhead.commands.report import report
 from frozenhead.embedder import Embedder
 from frozenhead.errors import CacheDamaged, DataError, UsageError
@@ -23,7 +23,17 @@ from frozenhead.heads import DenseHead, LogisticHead, ShuffledHead, load_head
 from frozenhead.report.metrics import confusion_matrix as table_of
 from frozenhead.runs import Run
 from tests.commands.conftest import make_table
-from tests.commands.fits import FEATURE, Trained, change_corpus, fit_small, folder_of, read, rows_of, vectors_of
+from tests.commands.fits import (
+    FEATURE,
+    Trained,
+    change_corpus,
+    fit_small,
+    folder_of,
+    predicted,
+    read,
+    rows_of,
+    vectors_of,
+)
 from tests.test_cli import Command, commands
 
 
@@ -358,7 +368,7 @@ def test_a_class_of_one_row_trains_every_head_or_says_why_not(run: Path) -> None
 
 def test_constant_vectors_are_trained_on_and_predict_one_thing(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shape = vectors_of(run).shape
-    monkeypatch.setattr("frozenhead.commands.fit.run_vectors", lambda *_, **__: np.ones(shape, np.float32))
+    monkeypatch.setattr("frozenhead.commands.gathering.FeatureRows.vectors", lambda _: np.ones(shape, np.float32))
     result = fit(FitOptions(run=run, heads=("dense", "softmax", "centroid", "ridge", "logreg", "knn"),
         features=(FEATURE,), sets=("epochs=2", "dense.hidden=8")))  # fmt: skip
     assert result["failed"] == []
@@ -424,4 +434,4 @@ def test_a_long_search_is_refused_with_exit_code_2(
 def test_predict_takes_the_head_that_is_best_after_calibration(run: Path, tmp_path: Path) -> None:
     fit(FitOptions(run=run, heads=("logreg", "majority"), features=(FEATURE,), threshold="f1"))
     (tmp_path / "new.csv").write_text("text\nfree prize\n")
-    assert predict(PredictOptions(run=run, data=str(tmp_path / "new.csv"), device="cpu"))[0]["head"] == "logreg"
+    assert predicted(PredictOptions(run=run, data=str(tmp_path / "new.csv"), device="cpu"))[0]["head"] == "logreg"

@@ -15,13 +15,14 @@ from frozenhead.commands.embed import embed
 from frozenhead.commands.fit import FitOptions, fit
 from frozenhead.commands.lengths import truncation
 from frozenhead.commands.options import embed_options
-from frozenhead.commands.predict import PredictOptions, predict
+from frozenhead.commands.predict import PredictOptions
 from frozenhead.commands.report import report
 from frozenhead.commands.verify import VerifyOptions, verify
 from frozenhead.commands.voice import Silence
 from frozenhead.embedder import Embedder
 from frozenhead.errors import UsageError
 from frozenhead.runs import Run
+from tests.commands.fits import predicted
 from tests.conftest import WORDS
 
 MakeRun = Callable[..., dict[str, Any]]
@@ -182,7 +183,7 @@ def test_a_run_in_windows_goes_the_whole_way(make_run: MakeRun, tmp_path: Path, 
     pd.DataFrame({"text": texts}).to_csv(new, index=False)
     voice = Heard()
     options = PredictOptions(run=run, data=str(new), feature="tiny-bert.mean", device="cpu")
-    summary, output = predict(options, voice)
+    summary, output = predicted(options, voice)
     assert summary["windowed"] == 1
     assert "1 of 3 texts are longer than 8 tokens and were read in windows" in voice.lines
     embedder = Embedder(tiny_folder, pooling="mean", max_length=8, long="windows", device="cpu")
@@ -213,10 +214,10 @@ def test_predict_says_how_many_new_texts_were_cut(make_run: MakeRun, tmp_path: P
     new = tmp_path / "new.csv"
     pd.DataFrame({"text": ["the cat", " ".join(WORDS), "win " * 11, "win " * 10]}).to_csv(new, index=False)
     voice = Heard()
-    summary, _ = predict(PredictOptions(run=run, data=str(new), head="dense", device="cpu"), voice)
+    summary, _ = predicted(PredictOptions(run=run, data=str(new), head="dense", device="cpu"), voice)
     assert summary["truncated"] == 2
     assert "2 of 4 texts are longer than 12 tokens and were cut" in voice.lines
-    summary, _ = predict(PredictOptions(run=run, data=str(new), head="tfidf"))
+    summary, _ = predicted(PredictOptions(run=run, data=str(new), head="tfidf"))
     assert "truncated" not in summary  # it reads texts, whole
 
 

@@ -12,11 +12,12 @@ import pytest
 from frozenhead.cache import VectorCache
 from frozenhead.commands.caches import PruneOptions, compact_spaces, list_spaces, prune
 from frozenhead.commands.fit import FitOptions, fit
-from frozenhead.commands.predict import PredictOptions, predict
+from frozenhead.commands.predict import PredictOptions
 from frozenhead.commands.verify import VerifyOptions, verify
 from frozenhead.errors import CacheDamaged, UsageError
 from frozenhead.runs import Run
 from tests.commands.conftest import make_table
+from tests.commands.fits import predicted
 
 FEATURE = "tiny-bert.pooler"
 
@@ -68,7 +69,7 @@ def test_a_run_is_the_same_bit_for_bit_after_its_shards_were_merged(embed: Embed
         assert len(before[run]) == 4
         assert train(run) == before[run]
     pd.DataFrame({"text": ["win a prize", "the cat"]}).to_csv(tmp_path / "new.csv", index=False)
-    assert predict(PredictOptions(run=runs[1], data=str(tmp_path / "new.csv"), device="cpu"))[0]["rows"] == 2
+    assert predicted(PredictOptions(run=runs[1], data=str(tmp_path / "new.csv"), device="cpu"))[0]["rows"] == 2
     assert verify(VerifyOptions(run=runs[2], sample=10, steps=3, device="cpu"))["passed"]
 
 

@@ -13,12 +13,14 @@ import pandas as pd
 import pytest
 
 from frozenhead.commands.fit import FitOptions, fit
-from frozenhead.commands.predict import PredictOptions, encode_table, predict
+from frozenhead.commands.outputs import encode_table
+from frozenhead.commands.predict import PredictOptions
 from frozenhead.embedder import Embedder
 from frozenhead.errors import DataError, HeadNotFound, RunDamaged, SpaceMismatch, UsageError
 from frozenhead.files import canonical_json
 from frozenhead.heads import load_head
 from frozenhead.runs import Run
+from tests.commands.fits import predicted
 
 NEW = pd.DataFrame({"id": ["007", "NA", "3"], "text": ["win a prize", "the cat sat", "free call now"]})
 
@@ -53,7 +55,7 @@ def test_predictions_are_those_of_the_loaded_head_on_embedded_texts(
     trained: Path, new: Path, tiny_folder: Path
 ) -> None:
     options = PredictOptions(run=trained, data=str(new), head="dense", feature="tiny-bert.mean", device="cpu")
-    summary, output = predict(options)
+    summary, output = predicted(options)
     table = read(output)
     head = load_head(trained / "heads" / "tiny-bert.mean" / "dense")
     vectors = Embedder(tiny_folder, pooling="mean", device="cpu").transform(NEW["text"])
@@ -70,7 +72,7 @@ def test_layer_prefix_and_normalisation_of_the_run_are_those_of_new_texts(
     given: dict[str, Any] = {"layer": -2, "prefix": "call now: ", "normalize": True}
     run = Path(make_run(pooling="mean", **given)["run"])
     fit(FitOptions(run=run, heads=("logreg",)))
-    output = pd.read_csv(io.BytesIO(predict(PredictOptions(run=run, data=str(new), device="cpu"))[1]))
+    output = pd.read_csv(io.BytesIO(predicted(PredictOptions(run=run, data=str(new), device="cpu"))[1]))
     (stored,) = Run.open(run).heads()
     vectors = Embedder(tiny_folder, pooling="mean", device="cpu", **given).transform(output["text"])
     expected = load_head(stored.folder).predict_proba(vectors)
@@ -79,14 +81,14 @@ def test_layer_prefix_and_normalisation_of_the_run_are_those_of_new_texts(
 
 def test_new_vectors_go_through_the_cache(trained: Path, new: Path) -> None:
     options = PredictOptions(run=trained, data=str(new), head="dense", feature="tiny-bert.mean", device="cpu")
-    first, second = predict(options)[0], predict(options)[0]
+    first, second = predicted(options)[0], predicted(options)[0]
     assert (first["computed"], second["computed"], second["cached"]) == (3, 0, 3)
 
 
 def test_the_default_head_is_the_best_on_validation(trained: Path, new: Path) -> None:
     heads = Run.open(trained).heads()
     best = max(heads, key=lambda h: (h.metrics()["val"]["macro_f1"], -h.metrics()["val"]["log_loss"]))
-    summary, _ = predict(PredictOptions(run=trained, data=str(new), device="cpu"))
+    summary, _ = predicted(PredictOptions(run=trained, data=str(new), device="cpu"))
     assert (summary["head"], summary["feature"]) == (best.head, best.feature)
 
 
@@ -94,7 +96,7 @@ def test_a_head_folder_alone_is_enough(trained: Path, new: Path, tmp_path: Path)
     inside = PredictOptions(run=trained, data=str(new), head="dense", feature="tiny-bert.mean", device="cpu")
     shipped = Path(shutil.copytree(trained / "heads" / "tiny-bert.mean" / "dense", tmp_path / "shipped"))
     alone = PredictOptions(run=shipped, data=str(new), device="cpu")
-    assert predict(alone)[1] == predict(inside)[1]
+    assert predicted(alone)[1] == predicted(inside)[1]
 
 
 def test_a_head_refuses_vectors_of_another_checkpoint(
@@ -105,19 +107,19 @@ def test_a_head_refuses_vectors_of_another_checkpoint(
         trained / "heads" / "tiny-bert.mean" / "dense", lambda content: content["encoder"].update(model=str(other))
     )
     with pytest.raises(SpaceMismatch, match=r"model\.safetensors"):
-        predict(PredictOptions(run=trained, data=str(new), head="dense", feature="tiny-bert.mean", device="cpu"))
+        predicted(PredictOptions(run=trained, data=str(new), head="dense", feature="tiny-bert.mean", device="cpu"))
 
 
 def test_a_head_refuses_vectors_that_this_version_computes_otherwise(trained: Path, new: Path) -> None:
     edit_head(trained / "heads" / "tiny-bert.mean" / "dense", lambda content: content["space"].update(numbers_format=0))
     with pytest.raises(SpaceMismatch, match="numbers_format 0 instead of 1"):
-        predict(PredictOptions(run=trained, data=str(new), head="dense", feature="tiny-bert.mean", device="cpu"))
+        predicted(PredictOptions(run=trained, data=str(new), head="dense", feature="tiny-bert.mean", device="cpu"))
 
 
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet"])
 def test_every_format_holds_the_same_table(trained: Path, new: Path, tmp_path: Path, suffix: str) -> None:
     out = tmp_path / f"out.{suffix}"
-    predict(PredictOptions(run=trained, data=str(new), out=str(out), head="tfidf"))
+    predicted(PredictOptions(run=trained, data=str(new), out=str(out), head="tfidf"))
     readers: dict[str, Callable[[Path], pd.DataFrame]] = {
         "csv": lambda p: pd.read_csv(p, dtype={"id": str}, keep_default_na=False),
         "tsv": lambda p: pd.read_csv(p, sep="\t", dtype={"id": str}, keep_default_na=False),
@@ -159,7 +161,7 @@ def test_a_label_that_is_a_formula_is_written_as_data(make_run: Callable[..., An
     rows.to_csv(path, index=False)
     run = Path(make_run(data=str(path))["run"])
     fit(FitOptions(run=run, heads=("tfidf",)))
-    table = read(predict(PredictOptions(run=run, data=str(new)))[1])
+    table = read(predicted(PredictOptions(run=run, data=str(new)))[1])
     assert set(table["predicted"]) <= {"'=HYPERLINK(1)", "ok"}
 
 
@@ -167,7 +169,7 @@ def test_what_would_be_overwritten_is_refused(trained: Path, tmp_path: Path) -> 
     path = tmp_path / "again.csv"
     NEW.assign(predicted="x").to_csv(path, index=False)
     with pytest.raises(DataError, match="'predicted'"):
-        predict(PredictOptions(run=trained, data=str(path), head="tfidf"))
+        predicted(PredictOptions(run=trained, data=str(path), head="tfidf"))
 
 
 @pytest.mark.parametrize(
@@ -182,31 +184,31 @@ def test_what_would_be_overwritten_is_refused(trained: Path, tmp_path: Path) -> 
 )
 def test_a_wrong_choice_is_refused(trained: Path, new: Path, given: dict[str, Any], error: type[Exception]) -> None:
     with pytest.raises(error):
-        predict(PredictOptions(run=trained, data=str(new), **given))
+        predicted(PredictOptions(run=trained, data=str(new), **given))
 
 
 def test_a_run_without_heads_says_how_to_train_one(run: Path, new: Path) -> None:
     with pytest.raises(HeadNotFound, match="frozenhead fit"):
-        predict(PredictOptions(run=run, data=str(new)))
+        predicted(PredictOptions(run=run, data=str(new)))
 
 
 def test_a_spoilt_head_is_noticed(trained: Path, new: Path) -> None:
     (trained / "heads" / "text" / "tfidf" / "weights.safetensors").write_bytes(b"spoilt")
     with pytest.raises(RunDamaged, match="frozenhead fit"):
-        predict(PredictOptions(run=trained, data=str(new), head="tfidf"))
+        predicted(PredictOptions(run=trained, data=str(new), head="tfidf"))
 
 
 def test_what_was_changed_for_spreadsheets_is_counted(trained: Path, tmp_path: Path) -> None:
     path = tmp_path / "formulas.csv"
     pd.DataFrame({"text": ["=1+1", "the cat", "-5", "@bob"]}).to_csv(path, index=False)
-    assert predict(PredictOptions(run=trained, data=str(path), head="tfidf"))[0]["escaped_cells"] == 2
-    assert predict(PredictOptions(run=trained, data=str(path), head="tfidf", raw=True))[0]["escaped_cells"] == 0
+    assert predicted(PredictOptions(run=trained, data=str(path), head="tfidf"))[0]["escaped_cells"] == 2
+    assert predicted(PredictOptions(run=trained, data=str(path), head="tfidf", raw=True))[0]["escaped_cells"] == 0
 
 
 def test_jsonl_keeps_every_digit(trained: Path, new: Path, tmp_path: Path) -> None:
     outs = [tmp_path / "out.jsonl", tmp_path / "out.parquet"]
     for out in outs:
-        predict(PredictOptions(run=trained, data=str(new), out=str(out), head="tfidf"))
+        predicted(PredictOptions(run=trained, data=str(new), out=str(out), head="tfidf"))
     lines = [json.loads(line)["prob_spam"] for line in outs[0].read_text().splitlines()]
     assert lines == pd.read_parquet(outs[1])["prob_spam"].tolist()
 
@@ -222,4 +224,4 @@ def test_stray_files_among_the_heads_are_passed_over(trained: Path, new: Path) -
     (trained / "heads" / "text" / ".DS_Store").write_text("")
     (trained / "heads" / "junk" / "x").mkdir(parents=True)
     assert "junk" not in {h.feature for h in Run.open(trained).heads()}
-    assert predict(PredictOptions(run=trained, data=str(new), head="tfidf"))[0]["rows"] == 3
+    assert predicted(PredictOptions(run=trained, data=str(new), head="tfidf"))[0]["rows"] == 3

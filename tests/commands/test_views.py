@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from frozenhead.cache import Space, VectorCache
 from frozenhead.cache.space import View
 from frozenhead.commands.caches import PruneOptions, compact_spaces, list_spaces, prune
+from frozenhead.commands.gathering import FeatureRows
 from frozenhead.commands.options import EmbedOptions
-from frozenhead.commands.vectors import run_vectors, run_views, view_records, view_vectors
+from frozenhead.commands.tables import corpus_rows
+from frozenhead.commands.vectors import run_vectors, view_records, view_vectors
 from frozenhead.commands.verify import VerifyOptions, verify
 from frozenhead.commands.voice import Advance, Silence
 from frozenhead.embedder import EmbedSettings, find_checkpoint
@@ -42,7 +44,9 @@ def record_of(run: Path, name: str = FEATURE) -> dict[str, Any]:
 
 def views_of(run: Path, name: str = FEATURE) -> list[NDArray[Any]]:
     opened = Run.open(run)
-    return run_views(opened, opened.features()[name], opened.corpus(), name=name, cache_dir=None)
+    corpus, record = corpus_rows(opened), opened.features()[name]
+    rows = FeatureRows(opened, record, name=name, rows=len(corpus), cache_dir=None, voice=Silence())
+    return [np.asarray(view) for view in rows.views((corpus["split"] == "train").to_numpy())]
 
 
 def train_texts(run: Path) -> list[str]:

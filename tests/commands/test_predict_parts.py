@@ -1,0 +1,217 @@
+"""`predict` on a table in parts: the same table as at once, one encoder loaded, and nothing half-written."""
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from frozenhead.commands import new_vectors
+from frozenhead.commands import predict as module
+from frozenhead.commands.fit import FitOptions, fit
+from frozenhead.commands.outputs import TableWriter
+from frozenhead.commands.predict import PredictOptions
+from frozenhead.commands.predict import predict as run_predict
+from frozenhead.embedder.encoder import Encoder
+from frozenhead.errors import DataError
+from frozenhead.heads import Head, load_head
+from tests.commands.conftest import make_table
+from tests.commands.fits import FEATURE, predicted
+
+KINDS = ("csv", "tsv", "jsonl", "parquet")
+
+
+@pytest.fixture
+def trained(run: Path) -> Path:
+    fit(FitOptions(run=run, heads=("logreg", "tfidf"), features=(FEATURE,)))
+    return run
+
+
+@pytest.fixture
+def new(tmp_path: Path) -> Path:
+    """A table whose cells need care: quotes, formulas, line breaks, numbers, gaps."""
+    frame = make_table(50, seed=5)
+    frame["note"] = ['say "a, b"', "=1+1", "two\nlines", "", "-5"] * 10
+    frame["n"] = np.arange(50)
+    path = tmp_path / "new.csv"
+    frame.drop(columns="label").to_csv(path, index=False)
+    return path
+
+
+def options_of(run: Path, data: Path, **given: Any) -> PredictOptions:
+    return PredictOptions(run=run, data=str(data), device="cpu", **{"head": "logreg", "feature": FEATURE, **given})
+
+
+def written(run: Path, data: Path, out: Path, **given: Any) -> tuple[dict[str, Any], bytes]:
+    summary = run_predict(options_of(run, data, out=str(out), **given))
+    return {key: value for key, value in summary.items() if key != "out"}, out.read_bytes()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("rows", [1, 7, 49])
+def test_a_table_in_parts_is_the_table_at_once(
+    trained: Path, new: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, rows: int
+) -> None:
+    whole, at_once = written(trained, new, tmp_path / f"whole.{kind}")
+    monkeypatch.setattr(module, "PART_ROWS", rows)
+    parts, in_parts = written(trained, new, tmp_path / f"parts.{kind}")
+    assert {**parts, "cached": 0} == {**whole, "computed": 0, "cached": 0}  # its texts are cached by now
+    if kind == "parquet":
+        found, expected = (pd.read_parquet(io.BytesIO(data)) for data in (in_parts, at_once))
+        pd.testing.assert_frame_equal(found, expected, rtol=1e-12)
+    else:
+        assert numbers_apart(in_parts, kind) == numbers_apart(at_once, kind)
+
+
+def numbers_apart(data: bytes, kind: str) -> Any:
+    """The table without its probabilities, cell by cell as written: these may differ in the last digit."""
+    if kind == "jsonl":
+        records = [json.loads(line) for line in data.splitlines()]
+        return [{key: value for key, value in row.items() if not key.startswith("prob_")} for row in records]
+    frame = pd.read_csv(io.BytesIO(data), sep="\t" if kind == "tsv" else ",", dtype=str, keep_default_na=False)
+    return frame.loc[:, ~frame.columns.str.startswith("prob_")].to_dict("records")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_table_of_one_part_is_byte_for_byte_what_pandas_writes(
+    trained: Path, new: Path, tmp_path: Path, kind: str
+) -> None:
+    _, data = written(trained, new, tmp_path / f"out.{kind}", head="tfidf", feature="text", raw=True)
+    frame = pd.read_csv(new, dtype=object, keep_default_na=False)
+    head = load_head(trained / "heads" / "text" / "tfidf")
+    probabilities = head.predict_proba(frame["text"].to_numpy(object))
+    frame["predicted"] = head.decide(probabilities)
+    frame["prob_ham"], frame["prob_spam"] = probabilities.T
+    buffer = io.BytesIO()
+    if kind == "parquet":
+        frame.to_parquet(buffer, index=False)
+    elif kind == "jsonl":
+        buffer.write("".join(json.dumps(row) + "\n" for row in frame.to_dict("records")).encode())
+    else:
+        frame.to_csv(buffer, index=False, sep="\t" if kind == "tsv" else ",")
+    assert data == buffer.getvalue()
+
+
+def test_standard_output_gets_part_after_part(trained: Path, new: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, at_once = predicted(options_of(trained, new, head="tfidf", feature="text"))
+    monkeypatch.setattr(module, "PART_ROWS", 20)
+    sizes = []
+
+    class Pipe(io.BytesIO):
+        def write(self, data: Any) -> int:
+            sizes.append(data.count(b"\n"))
+            return super().write(data)
+
+    pipe = Pipe()
+    run_predict(options_of(trained, new, head="tfidf", feature="text"), stdout=pipe)
+    assert len(sizes) == 3
+    assert numbers_apart(pipe.getvalue(), "csv") == numbers_apart(at_once, "csv")
+
+
+def test_the_encoder_is_loaded_once_for_all_parts_and_not_at_all_where_all_is_cached(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = []
+
+    class Counted(Encoder):
+        def __init__(self, *args: Any, **given: Any) -> None:
+            loaded.append(1)
+            super().__init__(*args, **given)
+
+    monkeypatch.setattr(new_vectors, "Encoder", Counted)
+    monkeypatch.setattr(module, "PART_ROWS", 10)
+    path = tmp_path / "unseen.csv"
+    pd.DataFrame({"text": [f"an unseen text {'cat ' * i}" for i in range(25)]}).to_csv(path, index=False)
+    first, output = predicted(options_of(trained, path))
+    assert (len(loaded), first["computed"], first["cached"]) == (1, 25, 0)
+    second, again = predicted(options_of(trained, path))
+    assert (len(loaded), second["computed"], second["cached"]) == (1, 0, 25)
+    assert output == again
+
+
+def test_a_part_of_cached_and_unseen_and_doubled_texts_gets_each_its_own_vector(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = make_table(4)["text"].tolist()
+    texts = [texts[0], "unseen one", texts[1], "unseen one", "unseen two", texts[0]] * 2
+    path = tmp_path / "mixed.csv"
+    pd.DataFrame({"text": texts}).to_csv(path, index=False)
+    monkeypatch.setattr(module, "PART_ROWS", 6)
+    summary, output = predicted(options_of(trained, path))
+    table = pd.read_csv(io.BytesIO(output))
+    assert (summary["computed"], summary["cached"]) == (2, 2 + 4)
+    table["prob_spam"] = table["prob_spam"].round(12)  # the place in a part may change the last digit
+    assert (table.groupby("text")["prob_spam"].nunique() == 1).all()
+    assert table["prob_spam"].nunique() == 4
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_error_in_a_later_part_leaves_what_was_there_before(
+    trained: Path, new: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    out = tmp_path / f"out.{kind}"
+    out.write_bytes(b"before")
+    monkeypatch.setattr(module, "PART_ROWS", 20)
+    calls, decide = [], Head.decide
+
+    def failing(self: Head, probabilities: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 3:
+            raise DataError("the third part")
+        return decide(self, probabilities)
+
+    monkeypatch.setattr(Head, "decide", failing)
+    with pytest.raises(DataError, match="the third part"):
+        run_predict(options_of(trained, new, out=str(out)))
+    assert out.read_bytes() == b"before"
+    assert [p.name for p in tmp_path.glob(".tmp-*")] == []
+
+
+def test_a_column_that_is_empty_in_the_first_part_keeps_its_type_in_parquet(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "late.jsonl"
+    rows: list[dict[str, Any]] = [{"text": f"the cat {i}", "note": None if i < 5 else "late"} for i in range(10)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.setattr(module, "PART_ROWS", 3)
+    _, data = written(trained, path, tmp_path / "out.parquet", head="tfidf", feature="text")
+    assert pd.read_parquet(io.BytesIO(data))["note"].dropna().tolist() == ["late"] * 5
+
+
+def test_whole_numbers_beside_gaps_of_a_later_part_stay_whole(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "numbers.parquet"
+    big = 2**60 + 1
+    frame = pd.DataFrame({"text": [f"the cat {i}" for i in range(6)], "n": pd.array([big, 2, 3, None, 5, 6], "Int64")})
+    frame.to_parquet(path)
+    monkeypatch.setattr(module, "PART_ROWS", 2)
+    _, data = written(trained, path, tmp_path / "out.parquet", head="tfidf", feature="text")
+    assert pd.read_parquet(io.BytesIO(data), dtype_backend="numpy_nullable")["n"].tolist()[:3] == [big, 2, 3]
+    _, text = written(trained, path, tmp_path / "out.csv", head="tfidf", feature="text")
+    cells = pd.read_csv(io.BytesIO(text), dtype=str)["n"]
+    assert cells.tolist()[:3] == [str(big), "2", "3"]
+
+
+def test_a_part_that_does_not_fit_the_first_is_bad_data() -> None:
+    writer = TableWriter(io.BytesIO(), "parquet", raw=False)
+    writer.write(pd.DataFrame({"n": [1, 2]}))
+    with pytest.raises(DataError, match="cannot be written as parquet"):
+        writer.write(pd.DataFrame({"n": ["x"]}))
+    writer.close()
+
+
+def test_a_header_that_is_a_formula_is_counted_once(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_run: Callable[..., Any]
+) -> None:
+    path = tmp_path / "formula.csv"
+    pd.DataFrame({"text": ["the cat"] * 6, "=1+1": ["=2"] * 6}).to_csv(path, index=False)
+    monkeypatch.setattr(module, "PART_ROWS", 2)
+    summary, output = predicted(options_of(trained, path, head="tfidf", feature="text"))
+    assert summary["escaped_cells"] == 7
+    assert output.count(b"'=1+1") == 1
+    assert output.count(b"'=2") == 6
