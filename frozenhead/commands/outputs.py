@@ -5,7 +5,7 @@ import io
 import json
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
@@ -66,7 +66,7 @@ class TableWriter:
         self._begun = True
 
     def close(self) -> None:
-        """Write what ends a file of this format."""
+        """Write what ends a file of this format; also after an error, or Arrow would do it at a bad time."""
         if self._parquet is not None:
             self._parquet.close()
 
@@ -95,9 +95,8 @@ def output_format(out: str) -> Format:
 def encode_table(frame: pd.DataFrame, kind: Format, *, raw: bool) -> bytes:
     """A whole table as bytes, as `TableWriter` writes it."""
     buffer = io.BytesIO()
-    writer = TableWriter(buffer, kind, raw=raw)
-    writer.write(frame)
-    writer.close()
+    with closing(TableWriter(buffer, kind, raw=raw)) as writer:
+        writer.write(frame)
     return buffer.getvalue()
 
 
@@ -137,7 +136,7 @@ def _json_lines(frame: pd.DataFrame) -> str:
 
 def _delimited(frame: pd.DataFrame, separator: str, *, raw: bool, header: bool) -> str:
     if not raw:
-        frame = frame.set_axis([_as_data(name) for name in frame.columns], axis=1).map(_as_data)
+        frame = frame.set_axis([_as_data(name) for name in frame.columns], axis=1).apply(_escaped)
     # A lone carriage return ends a row for most readers, but the writer does not quote it by itself.
     returns = frame.map(lambda cell: isinstance(cell, str) and "\r" in cell).to_numpy().any()
     quoting: Literal[0, 2] = csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
@@ -146,6 +145,13 @@ def _delimited(frame: pd.DataFrame, separator: str, *, raw: bool, header: bool) 
 
 def _is_formula(cell: Any) -> bool:
     return isinstance(cell, str) and cell.startswith(_FORMULA_STARTS) and not _NUMBER.fullmatch(cell)
+
+
+def _escaped(column: "pd.Series[Any]") -> "pd.Series[Any]":
+    """A column without cells that a spreadsheet would run. Whole numbers beside gaps are objects, and stay whole."""
+    if column.dtype != object:
+        return column.map(_as_data)
+    return pd.Series([_as_data(cell) for cell in column], column.index, dtype=object)
 
 
 def _as_data(cell: Any) -> Any:

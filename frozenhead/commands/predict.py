@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -114,14 +114,13 @@ def predict(options: PredictOptions, voice: Voice | None = None, *, stdout: Bina
         checkpoint, space = find_encoder(info, model=options.model)
         vectors = TextVectors(checkpoint, space, cache, device=options.device, voice=voice, rows=len(texts))
     done = _Done()
-    with _opened(options.out, stdout) as file:
-        writer = TableWriter(file, output_format(options.out), raw=options.raw)
+    kind = output_format(options.out)
+    with _opened(options.out, stdout) as file, closing(TableWriter(file, kind, raw=options.raw)) as writer:
         for part in _parts(table, texts):
             inputs: Any = vectors.of(part.texts) if vectors else np.array(list(part.texts), object)
             frame = _output_frame(part.frame, head, head.predict_proba(inputs))
             writer.write(frame, types=part.types)
-            done.add(frame, formulas=not options.raw and output_format(options.out) in SPREADSHEETS)
-        writer.close()
+            done.add(frame, formulas=not options.raw and kind in SPREADSHEETS)
     if vectors:
         vectors.conclude()
     if done.escaped:

@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -198,11 +199,10 @@ def test_whole_numbers_beside_gaps_of_a_later_part_stay_whole(
 
 
 def test_a_part_that_does_not_fit_the_first_is_bad_data() -> None:
-    writer = TableWriter(io.BytesIO(), "parquet", raw=False)
-    writer.write(pd.DataFrame({"n": [1, 2]}))
-    with pytest.raises(DataError, match="cannot be written as parquet"):
-        writer.write(pd.DataFrame({"n": ["x"]}))
-    writer.close()
+    with closing(TableWriter(io.BytesIO(), "parquet", raw=False)) as writer:
+        writer.write(pd.DataFrame({"n": [1, 2]}))
+        with pytest.raises(DataError, match="cannot be written as parquet"):
+            writer.write(pd.DataFrame({"n": ["x"]}))
 
 
 def test_a_header_that_is_a_formula_is_counted_once(
