@@ -19,6 +19,7 @@ EXPORTS = {
         "decide", "embed_texts", "find_checkpoint", "follow_folder", "settings_of", "shortest_length", "space_of",
         "special_tokens", "token_counts",
     ],
+    "frozenhead.fleet": ["JobNote", "RayOptions", "RayWork", "Share", "embed_on_devices", "embed_with_ray"],
     "frozenhead.heads": [
         "HEADS", "CentroidHead", "DenseHead", "FittedHead", "Head", "KnnHead", "LogisticHead", "MajorityHead",
         "RidgeHead", "ShuffledHead", "SoftmaxHead", "StoredRows", "SvmHead", "TfidfHead", "Threshold", "ThresholdRule",
