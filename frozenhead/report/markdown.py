@@ -159,6 +159,7 @@ def runs_to_markdown(evidence: Mapping[str, Any]) -> str:
         split_name=SPLIT_NAMES[split],
         block=evidence["heads"][0][split],
         pairs=pairs_beside_copies(evidence),
+        clean_scores=evidence["heads"][0]["without_copies"] is not None,
         clean_rows=_clean_rows(evidence),
         comparisons=comparisons,
     )

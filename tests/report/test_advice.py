@@ -1,6 +1,7 @@
 """Advised commands are whole: a shell gives their words back, they name the run, and they destroy nothing."""
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from frozenhead.report.advice import advice
 
 
-def group(run: dict[str, object], folder: str = "run") -> str:
+def group(run: Mapping[str, object], folder: str = "run") -> str:
     command = advice(run, folder)["group"]
     assert command is not None
     return command
