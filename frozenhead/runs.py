@@ -64,14 +64,14 @@ class StoredHead:
                     raise TypeError(f"the scores of {split} are no numbers")
         return dict(content)
 
-    def history(self) -> list[dict[str, Any]]:
-        """`history.jsonl`: one entry per epoch."""
-        with reading(self.folder / "history.jsonl", "frozenhead fit") as path:
+    def history(self, again: str = "frozenhead fit") -> list[dict[str, Any]]:
+        """`history.jsonl`: one entry per epoch; `again` is the command that writes it anew."""
+        with reading(self.folder / "history.jsonl", again) as path:
             return [json.loads(line) for line in path.read_text().splitlines()]
 
-    def predictions(self) -> "pd.DataFrame":
+    def predictions(self, again: str = "frozenhead fit") -> "pd.DataFrame":
         """`predictions.parquet`: row, split, label, predicted, and `prob_<label>` for each class."""
-        return read_table_file(self.folder / "predictions.parquet", "frozenhead fit")
+        return read_table_file(self.folder / "predictions.parquet", again)
 
 
 class Run:

@@ -7,6 +7,7 @@ from typing import Any
 from frozenhead.errors import RunDamaged
 from frozenhead.heads.saving import read_description
 from frozenhead.runs import Run, StoredHead
+from frozenhead.shell import joined
 
 
 def checked_description(run: Run, stored: StoredHead) -> dict[str, Any]:
@@ -19,28 +20,37 @@ def checked_description(run: Run, stored: StoredHead) -> dict[str, Any]:
         not what was written.
     FormatRefused
     """
-    info = read_description(stored.folder)
+    again = repair(run, stored)
+    info = read_description(stored.folder, again=again)
     expected = {"head": stored.head, "feature": stored.feature, "classes": run.info["classes"]}
     for name, right in expected.items():
         if info.get(name, right) != right:
             raise RunDamaged(
                 f"{stored.folder} holds another head: `{name}` is {_short(info[name])}, expected {_short(right)}. "
-                "Take it out, or run `frozenhead fit` again."
+                f"Take it out, or run `{again}`."
             )
-    _check_files(stored, info.get("files", {}))  # heads of 0.1 do not name theirs
+    _check_files(stored, info.get("files", {}), again)  # heads of 0.1 do not name theirs
     return info
 
 
-def _check_files(stored: StoredHead, digests: Mapping[str, str]) -> None:
+def repair(run: Run, stored: StoredHead) -> str:
+    """The command that trains this head anew, and no other."""
+    features = [] if stored.feature == "text" else ["--features", stored.feature]
+    return joined(["frozenhead", "fit", str(run.folder), *features, "--head", stored.head, "--refit"])
+
+
+def _check_files(stored: StoredHead, digests: Mapping[str, str], again: str) -> None:
     for file, digest in digests.items():
         path = stored.folder / file
         try:
             with path.open("rb") as opened:
                 found = hashlib.file_digest(opened, "sha256").hexdigest()
+        except FileNotFoundError as error:
+            raise RunDamaged(f"{path} is missing. Run `{again}`.") from error
         except OSError as error:
-            raise RunDamaged(f"{path} cannot be read ({error}). Run `frozenhead fit` again.") from error
+            raise RunDamaged(f"{path} cannot be read ({error.strerror}). Run `{again}`.") from error
         if found != digest:
-            raise RunDamaged(f"{path} was altered after it was written. Run `frozenhead fit` again.")
+            raise RunDamaged(f"{path} was altered after it was written. Run `{again}`.")
 
 
 def _short(value: object) -> str:

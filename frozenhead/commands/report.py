@@ -1,6 +1,5 @@
 """`report`: score every head of a run, and write the evidence as JSON and as a page."""
 
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from frozenhead.files import write_file, write_json
 from frozenhead.report import draw, gather, render
 from frozenhead.report.evidence import NEAR, check_near
 from frozenhead.runs import Run
+from frozenhead.shell import joined
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,7 +48,7 @@ class ReportOptions:
             words += ["--near", str(self.near)]
         for flag, path in (("--errors", self.errors), ("--cache-dir", self.cache_dir)):
             words += [flag, str(path)] if path is not None else []
-        return shlex.join(words)
+        return joined(words)
 
     def __post_init__(self) -> None:
         check_near(self.near)

@@ -144,22 +144,27 @@ def _try_out(head: Head) -> None:
         raise ValueError(f"its probabilities are {shape[1]}, the classes {len(head.classes_)}")
 
 
-def read_description(folder: Path) -> dict[str, Any]:
-    """The content of `head.json`. Raises as `load_head` does."""
+def read_description(folder: Path, *, again: str = "frozenhead fit") -> dict[str, Any]:
+    """The content of `head.json`; `again` is the command that writes it anew. Raises as `load_head` does."""
     try:
         description = json.loads((folder / DESCRIPTION).read_bytes())
         written = description["format"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise RunDamaged(f"{folder / DESCRIPTION} cannot be read ({error}). Run `frozenhead fit` again.") from error
+        raise RunDamaged(f"{folder / DESCRIPTION} cannot be read ({_reason(error)}). Run `{again}` again.") from error
     if written != HEAD_FORMAT:
         raise FormatRefused(
             f"{folder} is a head of format {written}; this frozenhead reads format {HEAD_FORMAT}. "
-            "Run `frozenhead fit` again, or use the frozenhead that wrote it."
+            f"Run `{again}` again, or use the frozenhead that wrote it."
         )
     digest = description.pop("digest", None)
     if digest != _digest(description):
-        raise RunDamaged(f"{folder / DESCRIPTION} was altered after it was written. Run `frozenhead fit` again.")
+        raise RunDamaged(f"{folder / DESCRIPTION} was altered after it was written. Run `{again}` again.")
     return dict(description)
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, without the path, which the sentence has already."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def _digest(description: dict[str, Any]) -> str:

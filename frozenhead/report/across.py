@@ -24,6 +24,7 @@ from frozenhead.report.predictions import HeadEvidence
 from frozenhead.report.resampling import DRAWS, SEED
 from frozenhead.report.texts import folded
 from frozenhead.report.words import SPLIT_NAMES
+from frozenhead.shell import joined
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -187,7 +188,9 @@ def _check(runs: Sequence[RunEvidence]) -> tuple[str, list[str]]:
     split = judged_split(first.corpus)
     for run in runs:
         if not run.heads:
-            raise HeadNotFound(f"{run.name} has no trained head. Run `frozenhead fit {run.name}` first.")
+            raise HeadNotFound(
+                f"{run.name} has no trained head. Run `{joined(['frozenhead', 'fit', run.name])}` first."
+            )
         others = [str(name) for name in run.info["classes"]]
         if others != classes:
             strange = sorted(set(others) ^ set(classes))
@@ -213,13 +216,14 @@ def _evidence(
     scored, baseline = court.score(answers, judged), baseline_of(answers)
     assert scored is not None  # noqa: S101 (`_check` saw that there are rows)
     whole = court.compare(answers, names, scored, judged)
-    without = court.compare(
-        answers, names, scored if fresh.sum() == judged.sum() else court.score(answers, fresh), fresh
-    )
+    none_left_out = fresh.sum() == judged.sum()
+    scored_fresh = scored if none_left_out else court.score(answers, fresh)
+    without = court.compare(answers, names, scored_fresh, fresh)
+    clean = [None] * len(answers) if none_left_out or scored_fresh is None else scored_fresh[0]
     vals = [court.block(answer, court.in_split("val")) for answer in answers]
     entries = [
-        {**name, "val": val, "test": None, bench.split: block}
-        for name, val, block in zip(names, vals, scored[0], strict=True)
+        {**name, "val": val, "test": None, bench.split: block, "without_copies": fresh_block}
+        for name, val, block, fresh_block in zip(names, vals, scored[0], clean, strict=True)
     ]
     return {
         "format": FORMAT,

@@ -219,7 +219,7 @@ def _verdict_words(pair: Mapping[str, Any], rows: int) -> str:
 
 
 def _title(name: Mapping[str, str]) -> str:
-    title = name["head"] if name["feature"] == "text" else f"{name['head']} on {name['feature']}"
+    title = f"{name['head']} on {name['feature']}"
     return f"{title} of {name['run']}" if "run" in name else title
 
 

@@ -25,6 +25,7 @@ from frozenhead.report.predictions import HeadEvidence
 from frozenhead.report.projection import plane
 from frozenhead.report.resampling import DRAWS, SEED
 from frozenhead.report.standings import standings
+from frozenhead.shell import joined
 
 FORMAT = 2
 NEAR = 0.95
@@ -102,7 +103,7 @@ def gather(
         `near` is no cosine.
     """
     corpus = corpus.reset_index(drop=True)  # rows are told apart by position from here on
-    _check(corpus, heads, near)
+    _check(corpus, heads, near, folder)
     stage = _Stages(progress)
     court = _court(corpus, heads, run, sampling=Sampling(draws=draws, seed=seed, level=LEVEL))
     answers, vals = _ranked(court, heads)
@@ -141,10 +142,11 @@ class _Stages:
             self._progress(self._done, STAGES)
 
 
-def _check(corpus: pd.DataFrame, heads: Sequence[HeadEvidence], near: float) -> None:
+def _check(corpus: pd.DataFrame, heads: Sequence[HeadEvidence], near: float, folder: str) -> None:
     check_near(near)
     if not heads:
-        raise HeadNotFound("The run has no trained head, expected at least one. Run `frozenhead fit` first.")
+        command = joined(["frozenhead", "fit", folder])
+        raise HeadNotFound(f"The run has no trained head, expected at least one. Run `{command}` first.")
     if not corpus["split"].isin(["val", "test"]).any():
         raise DataError(
             "The corpus has neither validation nor test rows, so no head can be judged. "

@@ -55,7 +55,7 @@ def label_issues(
     if folds is None:
         features = [] if feature == "text" else ["--features", feature]
         words = ["frozenhead", "fit", folder, *features, "--head", head, "--folds", "5"]
-        reason = "No row has been judged by a head that did not see it."
+        reason = "No training row was judged by a head that had not seen it; fit --folds 5 does that."
         return {**block, "reason": reason, "command": joined(words)}
     if importlib.util.find_spec("cleanlab") is None:
         return {**block, "reason": "The package cleanlab is not installed.", "command": INSTALL}

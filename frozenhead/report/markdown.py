@@ -10,6 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
+from frozenhead.report.cautions import cautions, copies_advice, regroup
 from frozenhead.report.comparisons import pairs_beside_copies
 from frozenhead.report.markup import Markdown, fenced, markdown
 from frozenhead.report.truncation import fate, in_windows, longer, longer_share
@@ -20,7 +21,7 @@ from frozenhead.report.words import (
     SPLIT_NAMES,
     count,
     excess,
-    interval_methods,
+    many,
     p_value,
     percent,
     score,
@@ -51,6 +52,7 @@ def to_markdown(evidence: Mapping[str, Any]) -> str:
     block, comparisons = chosen[split], evidence["comparisons"]
     pairs = [pair for group in ("best", "baseline") for pair in _against(evidence, group)]
     per_class = sorted(block["per_class"].items(), key=lambda item: item[1]["f1"])
+    command = regroup(evidence)
     few = sum(row["support"] < FEW_ROWS for row in block["per_class"].values())
     return render_markdown(
         "report.md.j2",
@@ -62,16 +64,17 @@ def to_markdown(evidence: Mapping[str, Any]) -> str:
         block=block,
         split=split,
         split_name=SPLIT_NAMES[split],
-        clean=chosen["test_without_copies"] if split == "test" else None,
+        clean=_clean(chosen) if split == "test" else None,
+        cautions=cautions(evidence),
+        trust=_trust(evidence) if split == "test" else None,
         pairs=pairs,
         titles=[(key, title) for key, title in SCORE_TITLES.items() if key in block],
         clean_rows=_clean_rows(evidence),
         repeated=evidence["copies"]["within"][split],
-        methods=interval_methods(block),
         more_pairs=len(comparisons["pairs"]) - len(pairs) if comparisons else 0,
         comparisons=comparisons,
         copies=evidence["copies"],
-        exact=sum(counts["exact"] for counts in evidence["copies"]["splits"].values()),
+        group=Markdown(fenced(command, "sh")) if command else None,
         conflicts=evidence["conflicts"],
         classes=per_class[:MOST_CLASSES] if len(per_class) > MOST_CLASSES else list(block["per_class"].items()),
         all_classes=len(per_class),
@@ -79,7 +82,6 @@ def to_markdown(evidence: Mapping[str, Any]) -> str:
         few_rows=FEW_ROWS,
         cut=[group for group in dataset["lengths"].values() if longer(group["truncation"])],
         vectors=evidence["vectors"],
-        group=Markdown(fenced(evidence["advice"]["group"], "sh")),
     )
 
 
@@ -94,6 +96,17 @@ def _clean_rows(evidence: Mapping[str, Any]) -> int | None:
     return without["rows"] if whole and without and without["rows"] < whole["rows"] else None
 
 
+def _clean(entry: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The scores without copies, where any row is left out, and any is left."""
+    without: Mapping[str, Any] | None = entry["test_without_copies"]
+    return without if without and without["rows"] < entry["test"]["rows"] else None
+
+
+def _trust(evidence: Mapping[str, Any]) -> str | None:
+    """Which scores to trust, where there are some without copies."""
+    return copies_advice(evidence["copies"]["splits"]["test"]) if _clean(evidence["heads"][0]) else None
+
+
 def render_markdown(template: str, **values: Any) -> str:
     """A template of this room with these values, every one escaped that is not `Markdown`."""
     environment = Environment(  # noqa: S701 (Markdown: `finalize` escapes it)
@@ -103,6 +116,8 @@ def render_markdown(template: str, **values: Any) -> str:
         score=score, percent=percent, count=count, interval=interval, signed=signed, signed_span=signed_span, fate=fate,
         longer=longer, longer_share=longer_share, p_value=p_value, excess=excess, names=names, sentence=sentence,
     )  # fmt: skip
+    environment.globals.update(many=many)
+    environment.filters.update(split_name=SPLIT_NAMES.__getitem__)
     environment.tests.update(in_windows=in_windows)
     source = resources.files("frozenhead.report").joinpath(f"templates/{template}").read_text(encoding="utf-8")
     return environment.from_string(source).render(**values)
@@ -144,6 +159,7 @@ def runs_to_markdown(evidence: Mapping[str, Any]) -> str:
         split_name=SPLIT_NAMES[split],
         block=evidence["heads"][0][split],
         pairs=pairs_beside_copies(evidence),
+        clean_scores=evidence["heads"][0]["without_copies"] is not None,
         clean_rows=_clean_rows(evidence),
         comparisons=comparisons,
     )

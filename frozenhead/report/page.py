@@ -16,6 +16,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from frozenhead.labels import shown
+from frozenhead.report.cautions import copies_advice
 from frozenhead.report.figures import Figures
 from frozenhead.report.page_view import browser_rows, view
 from frozenhead.report.truncation import fate, in_windows, longer, longer_share
@@ -79,6 +80,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(score=score, percent=percent, count=count, seconds=seconds, shown=shown)
+    environment.filters.update(copies_advice=copies_advice)
     environment.filters.update(span=span, signed=signed, signed_span=signed_span, p_value=p_value, p_is=p_is)
     environment.filters.update(split_name=SPLIT_NAMES.__getitem__, excess=excess)
     environment.globals.update(many=many)

@@ -1,12 +1,14 @@
 """What the page's templates read: the evidence, and which part of a long table they show.
 
-Imports comparisons, figures, truncation, words and labels. Nothing is scored here; rows are picked, paired and counted.
+Imports cautions, comparisons, figures, truncation, words and labels. Nothing is scored here; rows are picked, paired
+and counted.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from frozenhead.labels import shown
+from frozenhead.report.cautions import cautions, regroup
 from frozenhead.report.comparisons import pairs_beside_copies, trusted
 from frozenhead.report.figures import MOST_ANNOTATED, Figures
 from frozenhead.report.truncation import longer_share
@@ -35,6 +37,9 @@ def view(evidence: Mapping[str, Any], figures: Figures) -> dict[str, Any]:
         "majority": next((entry for entry in heads if entry["head"] == "majority"), None),
         "split": split,
         "split_name": SPLIT_NAMES[split],
+        "cautions": cautions(evidence),
+        "on_vectors": any(entry["feature"] != "text" for entry in heads),
+        "regroup": regroup(evidence),
         "copied": evidence["copies"]["splits"].get(split),
         "copied_how": _kinds(evidence["copies"]["splits"].get(split)),
         "repeated": evidence["copies"]["within"][split],
@@ -175,7 +180,7 @@ def _cut(lengths: Mapping[str, Block], feature: str) -> dict[str, Any] | None:
 
 def _rare(class_counts: Mapping[str, Mapping[str, int]], split: str) -> list[tuple[str, int]]:
     """Classes whose rows of the judged split are too few for a sure score, the rarest first."""
-    rows = [(name, counts[split]) for name, counts in class_counts.items() if counts[split] < FEW_ROWS]
+    rows = [(name, counts[split]) for name, counts in class_counts.items() if 0 < counts[split] < FEW_ROWS]
     return sorted(rows, key=lambda row: row[1])
 
 

@@ -1,6 +1,6 @@
 """The report on a terminal: the comparison, and the classes behind it.
 
-Imports comparisons, labels, truncation and words. Cells are `rich.text.Text`, so that no label is read as
+Imports cautions, comparisons, labels, truncation and words. Cells are `rich.text.Text`, so that no label is read as
 markup. Numbers are never cut: on a narrow terminal long names fold, and then the less important columns go.
 """
 
@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from frozenhead.labels import shown
+from frozenhead.report.cautions import cautions, copies_advice, regroup
 from frozenhead.report.comparisons import trusted
 from frozenhead.report.truncation import fate, in_windows, longer, longer_share
 from frozenhead.report.words import NOTHING, SPLIT_NAMES, count, excess, many, percent, score, seconds, span
@@ -115,6 +116,8 @@ def _notes(evidence: Mapping[str, Any]) -> Iterable[Text]:
         yield Text(f"Selected by macro F1 on the validation split: {_title(first)}.")
     else:
         yield Text("No validation split: no head is selected.")
+    for said in cautions(evidence):
+        yield Text(said, style="yellow")
     yield from _compared(evidence)
     legend = "F1 is the macro F1, loss the log loss with balanced class weights"
     clean = "; clean: the test rows that copy no training text" if _copied(evidence) else ""
@@ -152,8 +155,8 @@ def repeat_notes(within: Mapping[str, Any], split: str) -> Iterable[Text]:
         name = SPLIT_NAMES[split]
         yield Text(
             f"{many(within['repeats'], f'{name} row repeats', f'{name} rows repeat')} another {name} row; intervals "
-            "and tests treat them as independent, so they are too narrow, by "
-            f"{excess(within['widening'])} for accuracy.",
+            "and tests treat them as independent, so they are too narrow, those of accuracy by "
+            f"{excess(within['widening'])} of their width.",
             style="yellow",
         )
 
@@ -176,10 +179,12 @@ def _copies(evidence: Mapping[str, Any]) -> Iterable[Text]:
     near = "near copies were not looked for"
     if copies["feature"] is not None:
         near = f"{count(counts['near'])} more nearly (cosine of at least {copies['threshold']:g})"
-    advice = f"; keep exact copies in one split with: {evidence['advice']['group']}" if counts["exact"] else "."
+    command = regroup(evidence) if counts["exact"] else None
+    advice = f" To make another run that keeps exact copies in one split: {command}" if command else ""
+    trust = f" {copies_advice(counts)}" if evidence["heads"][0]["test_without_copies"] else ""
     yield Text(
         f"{count(counts['exact'])} of {count(counts['rows'])} {SPLIT_NAMES[split]} rows ({share}) stand word for word "
-        f"in the training split, {count(counts['folded'])} more but for case and spaces, {near}{advice}",
+        f"in the training split, {count(counts['folded'])} more but for case and spaces, {near}.{trust}{advice}",
         style="yellow",
     )
 

@@ -40,12 +40,16 @@ def runs_table(evidence: Mapping[str, Any], *, width: int = 100) -> list[Rendera
         "95 % of\nF1": [interval(entry[split]["intervals"]["macro_f1"]) for entry in heads],
         "loss": [score(entry[split]["weighted_log_loss"]) for entry in heads],
     }
+    clean = any(entry["without_copies"] for entry in heads)
+    if clean:
+        numbers["clean\nF1"] = [score((entry["without_copies"] or {}).get("macro_f1")) for entry in heads]
     if width < 80:
         del numbers["acc."], numbers["loss"]
     table = new_table(names, numbers)
     for number, cells in enumerate(zip(*names.values(), *numbers.values(), strict=True)):
         table.add_row(*map(Text, cells), style="bold" if number == 0 else "")
-    return [table, *_notes(evidence)]
+    legend = [Text("clean: the rows that copy no training text of any run", style="dim")] if clean else []
+    return [table, *legend, *_notes(evidence)]
 
 
 def _notes(evidence: Mapping[str, Any]) -> Iterable[Text]:

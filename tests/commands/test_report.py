@@ -282,7 +282,7 @@ def test_three_test_rows_and_a_class_without_any_are_judged(run: Path) -> None:
 
 
 def test_nothing_to_report_says_what_to_do(run: Path, make_run: Callable[..., Any], tmp_path: Path) -> None:
-    with pytest.raises(HeadNotFound, match="frozenhead fit"):
+    with pytest.raises(HeadNotFound, match=f"Run `frozenhead fit {run}` first"):
         report(run)
     plain = tmp_path / "plain.csv"
     plain.write_text("text\nhello\n")
@@ -367,11 +367,32 @@ def test_a_file_of_a_head_that_fit_did_not_write_is_refused(
 ) -> None:
     path = folder_of(trained) / file
     path.write_bytes(path.read_bytes() + b" ")
-    with pytest.raises(RunDamaged, match=rf"{path} was altered"):
+    repair = f"Run `frozenhead fit {trained} --features {FEATURE} --head dense --refit`."
+    with pytest.raises(RunDamaged) as altered:
         command(trained)
+    assert str(altered.value) == f"{path} was altered after it was written. {repair}"
     path.unlink()
-    with pytest.raises(RunDamaged, match=rf"{path} cannot be read"):
+    with pytest.raises(RunDamaged) as missing:
         command(trained)
+    assert str(missing.value) == f"{path} is missing. {repair}"
+
+
+@pytest.mark.parametrize("place", [("dense", FEATURE), ("tfidf", "text")])
+def test_the_command_that_repairs_a_head_trains_that_head_and_no_other(trained: Path, place: tuple[str, str]) -> None:
+    lost = folder_of(trained, *place) / "predictions.parquet"
+    lost.unlink()
+    with pytest.raises(RunDamaged) as caught:
+        report(trained)
+    words = shlex.split(str(caught.value).split("`")[1])
+    asked = {"--head": place[0]} | ({"--features": place[1]} if place[1] != "text" else {})
+    assert words[:3] == ["frozenhead", "fit", str(trained)]
+    assert words[-1] == "--refit"
+    assert dict(zip(words[3:-1:2], words[4:-1:2], strict=True)) == asked
+    before = {path: path.stat().st_mtime_ns for path in trained.glob("heads/*/*/*") if path.parent != lost.parent}
+    sets = ("epochs=2",) if place[0] == "dense" else ()
+    fit(FitOptions(run=trained, heads=(place[0],), refit=True, sets=sets))
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert len(report(trained)["heads"]) == 2
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def make_evidence(
         "map": make_map(rng, classes, name),
         "advice": {
             "baselines": "frozenhead fit run --head tfidf,majority",
-            "group": f"frozenhead embed '{source}' --out run --group-duplicates --overwrite",
+            "group": f"frozenhead embed '{source}' --out run-grouped --group-duplicates",
         },
         "run": {
             "command": f"frozenhead embed '{source}' --out run",

@@ -11,6 +11,7 @@ from frozenhead.errors import DataError, HeadNotFound
 from frozenhead.report import HeadEvidence, gather
 from frozenhead.report.across import RunEvidence, gather_runs, match_rows
 from frozenhead.report.markdown import runs_to_markdown
+from frozenhead.report.table_across import runs_table
 from tests.report.examples import RUN, make_corpus, make_head, random_corpus
 
 AB = ["a", "b"]
@@ -173,6 +174,13 @@ def test_a_row_that_any_run_trained_on_is_left_out_of_the_verdicts_without_copie
     scores = {h.head: r.mean() for h, r in zip(one.heads, right, strict=True)}
     for pair in without["pairs"]:
         assert pair["accuracy"]["a"] == pytest.approx(scores[pair["a"]["head"]])
+    for entry in found["heads"]:
+        assert entry["without_copies"]["accuracy"] == pytest.approx(scores[entry["head"]])
+        assert f"{entry['without_copies']['macro_f1']:.4f}" in runs_to_markdown(found)
+    assert any("clean" in str(part) for part in runs_table(found))
+    assert [entry["without_copies"] for entry in alone["heads"]] == [None] * 4
+    assert "without copies" not in runs_to_markdown(alone)
+    assert not any("clean" in str(part) for part in runs_table(alone))
 
 
 def test_shared_rows_that_repeat_one_another_are_counted(corpus: pd.DataFrame) -> None:

@@ -177,7 +177,7 @@ def test_twins_never_differ_and_a_swap_turns_every_sign() -> None:
             "no difference in accuracy that 100 rows could show (p = 0.2153, exact McNemar test)",
         ),
         (30, 5, "better", "dense on minilm.mean is the more accurate (p < 0.0001, exact McNemar test)"),
-        (1, 9, "worse", "tfidf is the more accurate (p = 0.0215, exact McNemar test)"),
+        (1, 9, "worse", "tfidf on text is the more accurate (p = 0.0215, exact McNemar test)"),
     ],
 )
 def test_the_sentence_says_what_was_tested_and_what_came_out(
@@ -192,7 +192,8 @@ def test_the_sentence_says_what_was_tested_and_what_came_out(
     assert pair["verdict"] == verdict
     rows = [f"{count} row{'' if count == 1 else 's'}" for count in (only_a, only_b)]
     begin = (
-        f"dense on minilm.mean is right on {rows[0]} where tfidf is wrong, and wrong on {rows[1]} where tfidf is right"
+        f"dense on minilm.mean is right on {rows[0]} where tfidf on text is wrong, and wrong on {rows[1]} where "
+        "tfidf on text is right"
     )
     assert pair["sentence"].startswith(f"{begin}: {words}")
     end = re.search(r"Macro F1, not tested, differs by (\S+) \(95 % interval (\S+) to (\S+)\)\.$", pair["sentence"])

@@ -532,7 +532,7 @@ def test_rows_that_repeat_one_another_are_told_in_every_form_of_the_report(corpu
     page = render(evidence, draw(evidence))
     assert "1 test row repeats another one, yet all count as independent" in section(page, "answer")
     assert "1 row repeats another one, but for case and spaces." in section(page, "copies")
-    by = f"so they are too narrow, by up to {percent(within['widening'] - 1)} for accuracy."
+    by = f"so they are too narrow, those of accuracy by up to {percent(within['widening'] - 1)} of their width."
     terminal = " ".join(map(str, terminal_table(evidence)))
     assert f"1 test row repeats another test row; intervals and tests treat them as independent, {by}" in terminal
     assert by in to_markdown(evidence)

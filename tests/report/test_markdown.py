@@ -123,12 +123,26 @@ def test_a_negative_number_has_a_minus_sign_and_no_hyphen(evidence: dict[str, An
     assert not any(cell.startswith("-") or " -" in cell for row in pairs[1:] for cell in row)
 
 
-def test_how_intervals_are_made_is_told_as_the_evidence_has_it(evidence: dict[str, Any]) -> None:
-    text = to_markdown(evidence)
-    methods = evidence["heads"][0]["test"]["intervals"]["methods"]
-    (line,) = [line for line in text.splitlines() if line.startswith(f"- {methods['ece']}: ")]
-    assert "ECE" in line
-    assert all(f"- {how}: the intervals of" in text for how in methods.values())
+def test_columns_without_copies_stand_only_where_a_row_is_left_out(evidence: dict[str, Any]) -> None:
+    assert "without copies" in to_markdown(evidence)
+    chosen = evidence["heads"][0]
+    whole = [{**entry, "test_without_copies": entry["test"]} for entry in evidence["heads"]]
+    same = {**evidence, "heads": whole, "comparisons_without_copies": evidence["comparisons"]}
+    text = to_markdown(same)
+    assert chosen["test"]["rows"] > chosen["test_without_copies"]["rows"]
+    assert "without copies" not in text
+    assert "Trust the scores" not in text
+
+
+def test_the_command_against_copies_stands_only_where_it_helps(evidence: dict[str, Any]) -> None:
+    def told(group: str | None, exact: int) -> bool:
+        splits = {name: {**counts, "exact": exact} for name, counts in evidence["copies"]["splits"].items()}
+        copies, advice = {**evidence["copies"], "splits": splits}, {**evidence["advice"], "group": group}
+        return "To make another run" in to_markdown({**evidence, "copies": copies, "advice": advice})
+
+    assert told("frozenhead embed a", exact=1)
+    assert not told("frozenhead embed a", exact=0)
+    assert not told(None, exact=1)
 
 
 def test_words_and_numbers_are_kept_short() -> None:

@@ -52,7 +52,7 @@ def test_the_first_screen_says_which_head_how_sure_and_what_is_wrong(evidence: d
         "3 texts bear more than one label (6 rows)",
         "33.3 % of the texts are cut at 25 tokens; of the class ham it is 50.0 %",
         "3 labels look wrong",
-        "5 test rows repeat another one, yet all count as independent: intervals and tests are too narrow, by",
+        "5 test rows repeat another one, yet all count as independent: intervals and tests are too narrow, those of",
     ):
         assert finding in text
 
