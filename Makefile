@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 demo: $(VENV)/installed
 	$(BIN)/frozenhead demo
 
-# The slow tests as well, as CI does: make test MARKS="not gpu and not long"
+# The slow tests as well: make test MARKS="not gpu and not long"
 MARKS ?= not slow and not gpu and not long
 test: $(VENV)/installed
 	$(BIN)/pytest -n auto -m "$(MARKS)"
