@@ -174,7 +174,7 @@ def test_hostile_rows_are_filtered_and_searched(opened: Opener, hostile: Reporte
 
 
 def test_the_advised_command_is_one_that_a_shell_reads_as_it_was_typed(hostile: Reported) -> None:
-    lines = " ".join(hostile.table.split("\n"))
+    lines = " ".join(hostile.table.split())
     assert "keeps exact copies in one split: frozenhead embed $'<img" in lines
     block = hostile.markdown.split("```sh\n")[1].split("\n```")[0]
     read = subprocess.run(["bash", "-c", f"printf '%s\\0' {block}"], capture_output=True, check=True).stdout.decode()
