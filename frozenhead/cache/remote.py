@@ -189,7 +189,7 @@ class Remote:
         while True:
             try:
                 return use(connect(self.url, os.getpid()))
-            except Exception as error:
+            except Exception as error:  # every store's library raises kinds of its own; `failures` tells them apart
                 if is_object_missing(error):
                     raise
                 pause = wait * (0.5 + secrets.randbelow(1000) / 1000)  # or a thousand workers come back at once

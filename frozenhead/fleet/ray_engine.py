@@ -153,7 +153,7 @@ def _failures() -> Iterator[None]:
         yield
     except FrozenheadError:
         raise
-    except Exception as error:
+    except Exception as error:  # Ray passes on whatever ended a worker, in kinds that it makes when they are raised
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
         raise FleetError(
             f"Ray cannot go on: {reason}\n"
