@@ -183,7 +183,7 @@ def make_run(folder: Path, rows: int, classes: int) -> None:
             "classes": labels, "columns": {"text": "text", "label": "label"}, "sources": [],
             "split": {"rule": "made", "counts": counts}, "options": {}, "versions": {},
         },
-        corpus=corpus,
+        corpus=[corpus],
     )  # fmt: skip
     facts = {
         "format": 1,

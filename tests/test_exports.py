@@ -27,9 +27,10 @@ EXPORTS = {
         "save_head", "softmax_path",
     ],
     "frozenhead.corpus": [
-        "Bucket", "Columns", "Corpus", "CorpusOptions", "Format", "LargeCorpus", "Table", "check_format",
-        "check_rereadable", "column_values", "docstring_corpus", "find_columns", "find_sources", "is_large",
-        "load_corpus", "parse_split", "read_table", "split_rows", "stream_corpus",
+        "Bucket", "Cells", "Columns", "Corpus", "CorpusOptions", "Format", "LargeCorpus", "Parts", "Table",
+        "check_format", "check_rereadable", "column_values", "docstring_corpus", "find_columns", "find_sources",
+        "is_large", "load_corpus", "open_parts", "parse_split", "read_table", "regrouped", "split_rows",
+        "stream_corpus",
     ],
     "frozenhead.report": [
         "Figures", "HeadEvidence", "balanced_weights", "calibration_display", "confusion_display", "draw",

@@ -2,8 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -16,7 +16,17 @@ from frozenhead.commands.choosing import choose_head
 from frozenhead.commands.new_vectors import TextVectors
 from frozenhead.commands.outputs import SPREADSHEETS, TableWriter, count_formulas, output_format
 from frozenhead.commands.voice import Silence, Voice
-from frozenhead.corpus import Format, Table, check_format, column_values, find_columns, read_table
+from frozenhead.corpus import (
+    Cells,
+    Format,
+    Parts,
+    Table,
+    check_format,
+    column_values,
+    find_columns,
+    open_parts,
+    regrouped,
+)
 from frozenhead.errors import DataError
 from frozenhead.files import new_file
 from frozenhead.heads import Head, load_head
@@ -24,7 +34,6 @@ from frozenhead.heads.saving import DESCRIPTION, read_description
 from frozenhead.labels import shown
 from frozenhead.pipeline import describe_head, find_encoder
 from frozenhead.runs import Run, StoredHead
-from frozenhead.texts import Texts
 
 PREDICTED = "predicted"
 
@@ -75,7 +84,9 @@ class PredictOptions:
 
 
 def predict(options: PredictOptions, voice: Voice | None = None, *, stdout: BinaryIO | None = None) -> dict[str, Any]:
-    """Label new texts, part by part, and write each part as it is labelled.
+    """Label new texts: read them part by part, and write each part as it is labelled.
+
+    What is wrong with the table is found before: it is read twice.
 
     Parameters
     ----------
@@ -99,28 +110,24 @@ def predict(options: PredictOptions, voice: Voice | None = None, *, stdout: Bina
     stored, run = _choose(options)
     info = read_description(stored.folder)
     head = load_head(stored.folder)
-    table = read_table(
-        options.data,
-        format=cast("Format | None", options.format),
-        encoding=options.encoding,
-        delimiter=options.delimiter,
-    )
-    texts = _texts(table, options, run, voice)
-    _check_free(table, head)
-    voice.say(f"head {shown(stored.head)} on {shown(stored.feature)}")
-    vectors: TextVectors | None = None
-    if info["takes"] == "vectors":
-        cache = VectorCache(options.cache_dir or _cache_of(run, stored.feature))
-        checkpoint, space = find_encoder(info, model=options.model)
-        vectors = TextVectors(checkpoint, space, cache, device=options.device, voice=voice, rows=len(texts))
-    done = _Done()
-    kind = output_format(options.out)
-    with _opened(options.out, stdout) as file, closing(TableWriter(file, kind, raw=options.raw)) as writer:
-        for part in _parts(table, texts):
-            inputs: Any = vectors.of(part.texts) if vectors else np.array(list(part.texts), object)
-            frame = _output_frame(part.frame, head, head.predict_proba(inputs))
-            writer.write(frame, types=part.types)
-            done.add(frame, formulas=not options.raw and kind in SPREADSHEETS)
+    with _opened_table(options) as table:
+        text = _text_column(table, options, run, voice)
+        _check_free(table.header, head)
+        rows = _checked_rows(table, text)
+        voice.say(f"head {shown(stored.head)} on {shown(stored.feature)}")
+        vectors: TextVectors | None = None
+        if info["takes"] == "vectors":
+            cache = VectorCache(options.cache_dir or _cache_of(run, stored.feature))
+            checkpoint, space = find_encoder(info, model=options.model)
+            vectors = TextVectors(checkpoint, space, cache, device=options.device, voice=voice, rows=rows)
+        done = _Done()
+        kind = output_format(options.out)
+        with _opened(options.out, stdout) as file, closing(TableWriter(file, kind, raw=options.raw)) as writer:
+            for part in _parts(table.again(), text):
+                inputs: Any = vectors.of(part.texts) if vectors else np.array(list(part.texts), object)
+                frame = _output_frame(part.frame, head, head.predict_proba(inputs))
+                writer.write(frame, types=part.types)
+                done.add(frame, formulas=not options.raw and kind in SPREADSHEETS)
     if vectors:
         vectors.conclude()
     if done.escaped:
@@ -138,6 +145,8 @@ def predict(options: PredictOptions, voice: Voice | None = None, *, stdout: Bina
 
 PART_ROWS = 2**17
 """Rows that are labelled at a time: 200 MB of 384 float32. Each part looks through all shards of the cache."""
+PART_BYTES = 128 * 2**20
+"""Of the cells of the input, as they are read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,17 +158,23 @@ class _Part:
     types: dict[str, Any]
 
 
-def _parts(table: Table, texts: Texts) -> Iterator[_Part]:
-    """The rows of a table in parts. What reads a table part by part would begin here; all else takes parts."""
+def _parts(table: Parts, text: str) -> Iterator[_Part]:
+    """The rows of a table, as many at a time as are labelled together."""
     import pyarrow as pa
 
-    columns = dict(zip(table.names, table.columns, strict=True))
-    types = {name: pa.large_string() if isinstance(column, list) else column.type for name, column in columns.items()}
-    for start in range(0, len(texts), PART_ROWS):
-        rows = slice(start, start + PART_ROWS)
-        cells = [c[rows] if isinstance(c, list) else c.slice(start, PART_ROWS) for c in table.columns]
-        some = Texts(texts.column.slice(start, PART_ROWS))
-        yield _Part(frame=replace(table, columns=cells).frame, texts=some, types=types)
+    for part in regrouped(table.read(), most_rows=PART_ROWS, most_bytes=PART_BYTES):
+        columns = dict(zip(part.names, part.columns, strict=True))
+        types = {n: pa.large_string() if isinstance(column, list) else column.type for n, column in columns.items()}
+        yield _Part(frame=part.frame, texts=column_values(part, text, what="text"), types=types)
+
+
+def _checked_rows(table: Parts, text: str) -> int:
+    """How many rows there are. Reads them all, so that what is wrong with one is told before any is labelled."""
+    cells = Cells(text, what="text")
+    for part in table.read([text]):
+        cells.take(part)
+    cells.check()
+    return table.rows
 
 
 class _Done:
@@ -203,14 +218,19 @@ def _cache_of(run: Run | None, feature: str) -> str | None:
     return record["cache"] if record else None
 
 
-def _texts(table: Table, options: PredictOptions, run: Run | None, voice: Voice) -> Texts:
+def _opened_table(options: PredictOptions) -> AbstractContextManager[Parts]:
+    kind = cast("Format | None", options.format)
+    return open_parts(options.data, format=kind, encoding=options.encoding, delimiter=options.delimiter)
+
+
+def _text_column(table: Parts, options: PredictOptions, run: Run | None, voice: Voice) -> str:
     text = options.text
-    if text is None and run is not None and run.info["columns"]["text"] in table.frame.columns:
+    if text is None and run is not None and run.info["columns"]["text"] in table.names:
         text = run.info["columns"]["text"]
-    columns = find_columns(table, text=text, label=None, labelled=False)
+    columns = find_columns(table.header, text=text, label=None, labelled=False)
     for note in columns.notes:
         voice.say(note)
-    return column_values(table, columns.text, what="text")
+    return columns.text
 
 
 def _check_free(table: Table, head: Head) -> None:

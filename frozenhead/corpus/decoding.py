@@ -1,6 +1,6 @@
 """A source opened; its bytes, unpacked and hashed as they are read; and their text, line by line.
 
-What is wrong with them is told with the words that reading a source whole uses. Imports only errors.
+What is wrong with them is told with the words that reading a source whole uses. Imports errors and files.
 """
 
 import codecs
@@ -9,32 +9,54 @@ import hashlib
 import io
 import re
 import sys
+import tempfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from frozenhead.errors import DataError
+from frozenhead.files import storage_errors
 
 GZIP = b"\x1f\x8b"
 
 _LINE_BREAK = re.compile(r"\r\n|\r|\n")
 _PIECE = 2**20
+_IN_MEMORY = 64 * 2**20
 
 
 @contextmanager
 def opened(source: str | Path) -> Iterator[BinaryIO]:
-    """A file that can be read again from its beginning; what can be read once, such as a pipe, is in memory."""
-    if str(source) == "-":
-        yield io.BytesIO(sys.stdin.buffer.read())
-        return
-    with file_errors(source):
-        file = Path(source).open("rb")  # noqa: SIM115  only what opening and reading it raise is about this file
-    with file:
+    """A file that can be read again from its beginning; what comes once, such as a pipe, is kept for as long.
+
+    Raises
+    ------
+    DataError
+        It cannot be opened or read.
+    StorageError
+        There is no room to keep it in.
+    """
+    with ExitStack() as stack:
+        if str(source) == "-":
+            yield stack.enter_context(_kept(sys.stdin.buffer, source))
+            return
         with file_errors(source):
-            again = file if file.seekable() else io.BytesIO(file.read())
-        yield again
+            file = stack.enter_context(Path(source).open("rb"))
+            again = file.seekable()
+        yield file if again else stack.enter_context(_kept(file, source))
+
+
+def _kept(stream: BinaryIO, source: str | Path) -> BinaryIO:
+    """All that a stream gives, in memory while it is little, else in a temporary file."""
+    kept = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115  closed by who asked for it
+    while True:
+        with file_errors(source):
+            data = stream.read(_PIECE)
+        if not data:
+            return cast("BinaryIO", kept)  # which it is, and is not declared as
+        with storage_errors(Path(tempfile.gettempdir()), "write into"):
+            kept.write(data)
 
 
 @contextmanager

@@ -1,11 +1,11 @@
-"""A file of labelled texts read part by part, for more than memory holds: the cells, places and words of `read_table`.
+"""A source of texts read part by part, for more than memory holds: the cells, places and words of `read_table`.
 
-Only where a file has several faults may another of them be told: the first that is met. And of Parquet no columns are
+Only where it has several faults may another of them be told: the first that is met. And of Parquet no columns are
 read but those asked for. Imports errors, and of this room what `reading` is made of.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ from frozenhead.corpus.decoding import GZIP, Unpacked, check_encoding, has_mark,
 from frozenhead.corpus.parsing import Start, check_names, csv_records, json_cell, json_records, parquet_errors
 from frozenhead.corpus.reading import (
     SEPARATORS,
+    STANDARD_INPUT,
     START_BYTES,
     check_content,
     check_delimiter,
@@ -26,9 +27,9 @@ from frozenhead.corpus.reading import (
     format_of_name,
     format_of_text,
     is_utf8,
-    read_table,
+    read_exactly,
 )
-from frozenhead.corpus.table import Format, Table
+from frozenhead.corpus.table import Format, Table, joined
 
 PART_ROWS = 2**14  # of a part that the exact parsers read
 PART_CHARACTERS = 2**22
@@ -37,7 +38,7 @@ BATCH_BYTES = 64 * 2**20
 
 
 class Parts(ABC):
-    """A source that is open to be read once, part by part.
+    """A source that is open to be read once, part by part; `again` opens it anew.
 
     Parameters
     ----------
@@ -72,8 +73,12 @@ class Parts(ABC):
         """A table without rows, that columns can be looked for in."""
         return self._table((), self.names, None)
 
-    def read(self, columns: Sequence[str]) -> Iterator[Table]:
-        """The rows, some at a time, with these columns at least.
+    @abstractmethod
+    def again(self) -> "Parts":
+        """The same source from its beginning; what was read of it here is at its end with that."""
+
+    def read(self, columns: Sequence[str] | None = None) -> Iterator[Table]:
+        """The rows, some at a time, with these columns at least; with all of them, in order, by default.
 
         Raises
         ------
@@ -81,12 +86,12 @@ class Parts(ABC):
             As `read_table`.
         """
         for table in self._parts(columns):
-            self.rows += len(table.columns[0])
+            self.rows += table.rows
             yield table
         check_size(len(self.names), self.rows, self._source)
 
     @abstractmethod
-    def _parts(self, columns: Sequence[str]) -> Iterator[Table]: ...
+    def _parts(self, columns: Sequence[str] | None) -> Iterator[Table]: ...
 
     def _table(self, columns: Sequence[Any], names: Sequence[str], lines: Any) -> Table:
         return Table(
@@ -137,7 +142,11 @@ class DelimitedParts(Parts):
         """As the header has them."""
         return self._names
 
-    def _parts(self, columns: Sequence[str]) -> Iterator[Table]:
+    def again(self) -> "Parts":
+        """From the beginning."""
+        return DelimitedParts(self._file, self._source, self._encoding, delimiter=self._delimiter)
+
+    def _parts(self, columns: Sequence[str] | None) -> Iterator[Table]:
         if self._bulk and self._slabs:
             line = self._slabs.first_line
             for piece, table in self._slabs.parsed():
@@ -148,9 +157,10 @@ class DelimitedParts(Parts):
                 begun = Start(header=self._names, lines=line - 1, rows=self.rows)
                 lines = self._lines_from(line)
                 self._records = csv_records(lines, source=self._source, delimiter=self._delimiter, start=begun)
-        picked = [self._names.index(name) for name in columns]
+        picked = [self._names.index(name) for name in columns] if columns is not None else range(len(self._names))
+        names = [self._names[index] for index in picked]
         for numbers, rows in _gathered(self._records, lambda fields: sum(map(len, fields))):
-            yield self._table([[row[index] for row in rows] for index in picked], columns, numbers)
+            yield self._table([[row[index] for row in rows] for index in picked], names, numbers)
 
     def _lines_from(self, line: int) -> Iterator[str]:
         return text_lines(
@@ -174,11 +184,19 @@ class JsonParts(Parts):
         self._stream = Unpacked(self._file, self._source)
         return list(found)
 
-    def _parts(self, columns: Sequence[str]) -> Iterator[Table]:
+    def again(self) -> "Parts":
+        """From the beginning; the names are known."""
+        fresh = JsonParts(self._file, self._source, self._encoding)
+        fresh.names = self.names
+        fresh._stream = Unpacked(self._file, self._source)  # where reading the names has left the file
+        return fresh
+
+    def _parts(self, columns: Sequence[str] | None) -> Iterator[Table]:
+        names = self.names if columns is None else columns
         _ = self.names
         records = json_records(self._lines(any_break=False), source=self._source)
         for numbers, items in _gathered(records, _size_of_item):
-            yield self._table([[json_cell(item.get(name)) for item in items] for name in columns], columns, numbers)
+            yield self._table([[json_cell(item.get(name)) for item in items] for name in names], names, numbers)
 
 
 class ParquetParts(Parts):
@@ -203,11 +221,16 @@ class ParquetParts(Parts):
         """As the schema has them."""
         return list(self._names)
 
-    def _parts(self, columns: Sequence[str]) -> Iterator[Table]:
+    def again(self) -> "Parts":
+        """From the beginning."""
+        return ParquetParts(self._file, self._source, self._encoding)
+
+    def _parts(self, columns: Sequence[str] | None) -> Iterator[Table]:
         import pyarrow as pa
 
+        chosen = None if columns is None else [*columns]
         with parquet_errors(self._source):
-            batches = self._parquet.iter_batches(batch_size=self._batch_rows(), columns=[*columns], use_threads=False)
+            batches = self._parquet.iter_batches(batch_size=self._batch_rows(), columns=chosen, use_threads=False)
         while True:
             with parquet_errors(self._source):
                 batch = next(batches, None)
@@ -216,7 +239,8 @@ class ParquetParts(Parts):
                 batch.validate(full=True)
             if len(batch):
                 table = pa.Table.from_batches([batch])
-                yield self._table([table.column(name) for name in columns], columns, None)
+                cells = table.columns if columns is None else [table.column(name) for name in columns]
+                yield self._table(cells, self.names if columns is None else columns, None)
 
     def _batch_rows(self) -> int:
         """As many rows as make a batch of bounded size, if rows are alike."""
@@ -230,9 +254,10 @@ class WholeParts(Parts):
 
     format = "parquet"
 
-    def __init__(self, file: BinaryIO, source: str, encoding: str, *, path: str | Path) -> None:
+    def __init__(self, file: BinaryIO, source: str, encoding: str) -> None:
         super().__init__(file, source, encoding)
-        self._whole = read_table(path, format="parquet")
+        file.seek(0)
+        self._whole = read_exactly(file.read(), source, "parquet", encoding, None)
 
     @property
     def names(self) -> list[str]:
@@ -244,7 +269,11 @@ class WholeParts(Parts):
         """Of the bytes as they are stored."""
         return self._whole.sha256
 
-    def _parts(self, columns: Sequence[str]) -> Iterator[Table]:  # noqa: ARG002  it has them all
+    def again(self) -> "Parts":
+        """From the beginning."""
+        return WholeParts(self._file, self._source, self._encoding)
+
+    def _parts(self, columns: Sequence[str] | None) -> Iterator[Table]:  # noqa: ARG002  it has them all
         yield self._whole
 
 
@@ -256,7 +285,7 @@ def open_parts(
     encoding: str = "utf-8",
     delimiter: str | None = None,
 ) -> Iterator[Parts]:
-    """Open a file to be read part by part; options and errors as `read_table`.
+    """Open a file, or standard input, to be read part by part; options and errors as `read_table`.
 
     Raises
     ------
@@ -264,7 +293,7 @@ def open_parts(
         The file is missing, unreadable, empty, or not of its format. What is wrong further on is raised when it
         is met.
     """
-    name = str(path)
+    name = STANDARD_INPUT if str(path) == "-" else str(path)
     check_format(format)
     delimiter = check_delimiter(delimiter, format=format)
     with opened(path) as file:
@@ -276,7 +305,7 @@ def open_parts(
         if kind == "parquet":
             file.seek(0)
             packed = file.read(len(GZIP)) == GZIP
-            yield WholeParts(file, name, encoding, path=path) if packed else ParquetParts(file, name, encoding)
+            yield WholeParts(file, name, encoding) if packed else ParquetParts(file, name, encoding)
         elif kind == "jsonl":
             yield JsonParts(file, name, encoding)
         else:
@@ -307,3 +336,28 @@ def _gathered(records: Iterator[tuple[int, Any]], size_of: Any) -> Iterator[tupl
             numbers, items, size = [], [], 0
     if items:
         yield np.array(numbers, dtype=np.int64), items
+
+
+def regrouped(tables: Iterable[Table], *, most_rows: int, most_bytes: int) -> Iterator[Table]:
+    """The rows of tables that follow one another, as many at a time as may be, whatever parts they came in."""
+    held: list[Table] = []
+    rows = size = 0
+    for table in tables:
+        start = 0
+        while start < table.rows:
+            piece = table.slice(start, most_rows - rows)
+            held.append(piece)
+            start, rows, size = start + piece.rows, rows + piece.rows, size + _size_of(piece)
+            if rows >= most_rows or size >= most_bytes:
+                yield joined(held)
+                held, rows, size = [], 0, 0
+    if held:
+        yield joined(held)
+
+
+def _size_of(table: Table) -> int:
+    """About how many bytes the cells take."""
+    return sum(
+        sum(len(cell) for cell in column if isinstance(cell, str)) if isinstance(column, list) else int(column.nbytes)
+        for column in table.columns
+    )

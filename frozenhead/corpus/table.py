@@ -60,6 +60,16 @@ class Table:
         """The cells of a column, (N,)."""
         return self.columns[list(self.names).index(name)]
 
+    @property
+    def rows(self) -> int:
+        """How many there are."""
+        return len(self.columns[0])
+
+    def slice(self, start: int, rows: int) -> "Table":
+        """Some of the rows, without their lines."""
+        columns = [c[start : start + rows] if isinstance(c, list) else c.slice(start, rows) for c in self.columns]
+        return replace(self, columns=columns, lines=None, first=self.first + start)
+
     def without_cells(self) -> "Table":
         """The same without its cells, which take most of the memory."""
         return replace(self, names=(), columns=())
@@ -78,6 +88,22 @@ class Table:
         if isinstance(column, list):
             return pd.Series(column, dtype=object)
         return stored_cells(column) if self.format == "parquet" else pd.Series(column.to_pylist(), dtype=object)
+
+
+def joined(tables: "Sequence[Table]") -> Table:
+    """Tables of one source, which stand one after the other in it, as one, without lines."""
+    if len(tables) == 1:
+        return tables[0]
+    columns = [_joined(cells) for cells in zip(*(table.columns for table in tables), strict=True)]
+    return replace(tables[0], columns=columns, lines=None)
+
+
+def _joined(parts: "Sequence[pa.ChunkedArray | list[Any]]") -> "pa.ChunkedArray | list[Any]":
+    import pyarrow as pa
+
+    if any(isinstance(part, list) for part in parts):  # csv that is plain in its first parts only
+        return [cell for part in parts for cell in (part if isinstance(part, list) else part.to_pylist())]
+    return pa.chunked_array([chunk for part in parts for chunk in part.chunks], parts[0].type)  # type: ignore[union-attr]
 
 
 def stored_cells(column: "pa.ChunkedArray") -> "pd.Series[Any]":

@@ -2,6 +2,7 @@
 
 import io
 import json
+import tracemalloc
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from frozenhead.commands import new_vectors
@@ -17,6 +19,7 @@ from frozenhead.commands.fit import FitOptions, fit
 from frozenhead.commands.outputs import TableWriter
 from frozenhead.commands.predict import PredictOptions
 from frozenhead.commands.predict import predict as run_predict
+from frozenhead.corpus import bulk
 from frozenhead.embedder.encoder import Encoder
 from frozenhead.errors import DataError
 from frozenhead.heads import Head, load_head
@@ -215,3 +218,59 @@ def test_a_header_that_is_a_formula_is_counted_once(
     assert summary["escaped_cells"] == 7
     assert output.count(b"'=1+1") == 1
     assert output.count(b"'=2") == 6
+
+
+def test_a_bad_row_far_inside_is_told_before_anything_is_written(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PART_ROWS", 2)
+    path = tmp_path / "bad.csv"
+    path.write_text("text\n" + "the cat\n" * 7 + '""\n' + "the dog\n" + '" "\n')
+    pipe = io.BytesIO()
+    with pytest.raises(DataError, match=r"line 9 \(row 8\).* is empty \(2 such rows in all\)"):
+        run_predict(options_of(trained, path), stdout=pipe)
+    assert pipe.getvalue() == b""
+
+
+def test_a_table_that_is_plain_only_at_first_is_the_table_at_once(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "odd.csv"
+    path.write_text("id,text,\n" + "1,the cat,x\n" * 30 + '2,the "odd" dog,y\n' + "3,the cat,\n")
+    _, at_once = written(trained, path, tmp_path / "whole.csv", head="tfidf", feature="text")
+    monkeypatch.setattr(bulk, "SLAB", 64)
+    monkeypatch.setattr(module, "PART_ROWS", 8)
+    _, in_parts = written(trained, path, tmp_path / "parts.csv", head="tfidf", feature="text")
+    assert numbers_apart(in_parts, "csv") == numbers_apart(at_once, "csv")
+    table = pd.read_csv(io.BytesIO(in_parts), dtype=str, keep_default_na=False)
+    assert table["text"].tolist() == ["the cat"] * 30 + ['the "odd" dog', "the cat"]
+
+
+def test_no_more_of_the_table_is_held_than_a_part(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Peak memory above a short table's is that of a part, though this table is 30 times as long as one."""
+    monkeypatch.setattr(module, "PART_ROWS", 1000)
+    monkeypatch.setattr(bulk, "SLAB", 2**16)
+
+    def peak(rows: int) -> int:
+        path = tmp_path / f"{rows}.csv"
+        path.write_text("text,note\n" + f"the cat,{'x' * 1000}\n" * rows)
+        tracemalloc.start()
+        before = pa.total_allocated_bytes()
+        held = []
+        add = module._Done.add
+
+        def watching(self: Any, *args: Any, **given: Any) -> None:
+            held.append(pa.total_allocated_bytes() - before)
+            add(self, *args, **given)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(module._Done, "add", watching)
+            run_predict(options_of(trained, path, out=str(tmp_path / "out.csv"), head="tfidf", feature="text"))
+        peak: int = tracemalloc.get_traced_memory()[1] + max(held)
+        tracemalloc.stop()
+        return peak
+
+    peak(1000)  # whatever is loaded once
+    assert peak(30_000) < peak(2000) + 4 * 2**20  # the table has 30 MB

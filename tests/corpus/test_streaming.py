@@ -3,6 +3,7 @@
 import csv
 import gzip
 import hashlib
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from frozenhead.corpus import bulk, streaming
+from frozenhead.corpus import bulk, decoding, streaming
 from frozenhead.corpus.columns import Cells, column_values
 from frozenhead.corpus.reading import read_table
-from frozenhead.corpus.streaming import open_parts
+from frozenhead.corpus.streaming import open_parts, regrouped
+from frozenhead.corpus.table import Table
 from frozenhead.errors import DataError
 from tests.corpus.conftest import WriteBytes
 from tests.corpus.test_bulk import PIECES
@@ -179,3 +181,64 @@ def test_a_torn_row_group_is_named_when_it_is_met(tmp_path: Path) -> None:
     found = in_parts(path, ["text"], rows=500)
     assert isinstance(found, str)
     assert f"{path} cannot be read as Parquet" in found
+
+
+FILES = {
+    "plain.csv": b"id,text,,\n1,one,a,b\n2,two,c,d\n3,three,e,f\n",
+    "odd.csv": b'id,text,,\n1,one,a,b\n2,t"wo,c,d\n\n3,three,e,f\n',
+    "objects.jsonl": b'{"text": "one"}\n{"text": "two", "n": [1]}\n{"n": 2, "text": "three"}\n',
+    "stored.parquet": parquet_bytes({"text": ["one", "two", "three"], "n": [1, None, 2**60]}),
+    "packed.parquet": gzip.compress(parquet_bytes({"text": ["one", "two", "three"]})),
+}
+
+
+@pytest.mark.parametrize("rows", [1, 2, 100])
+@pytest.mark.parametrize("name", FILES)
+def test_all_columns_are_read_by_default_any_number_of_times(name: str, rows: int, write: WriteBytes) -> None:
+    path = write(name, FILES[name])
+    expected = read_table(path)
+    slabs, sizes = patch.object(bulk, "SLAB", 24), patch.multiple(streaming, PART_ROWS=rows, BATCH_ROWS=rows)
+    with slabs, sizes, open_parts(path) as first:
+        _ = next(iter(first.read()))  # an unfinished read is no matter
+        for _ in range(2):
+            parts = first.again()
+            (table,) = regrouped(parts.read(), most_rows=100, most_bytes=2**20)
+            assert (parts.rows, parts.names, parts.sha256) == (3, list(expected.names), expected.sha256)
+            assert [as_list(column) for column in table.columns] == [as_list(column) for column in expected.columns]
+            assert list(table.names) == list(expected.names)
+
+
+@given(
+    sizes=st.lists(st.integers(1, 9), min_size=1, max_size=6), most=st.integers(1, 30), plain=st.lists(st.booleans()),
+)  # fmt: skip
+@settings(max_examples=100, deadline=None)
+def test_regrouped_tables_hold_the_same_rows_in_full_groups(sizes: list[int], most: int, plain: list[bool]) -> None:
+    cells = [str(row) for row in range(sum(sizes))]
+    tables, start = [], 0
+    for number, size in enumerate(sizes):
+        part = cells[start : start + size]
+        columns: Any = [part if number < len(plain) and plain[number] else pa.chunked_array([pa.array(part)])]
+        names = ["text"]
+        tables.append(Table(source="x", sha256="", format="csv", names=names, columns=columns, lines=None, first=start))
+        start += size
+    groups = list(regrouped(tables, most_rows=most, most_bytes=2**30))
+    assert [cell for group in groups for cell in as_list(group.columns[0])] == cells
+    assert {group.rows for group in groups[:-1]} <= {most}
+    assert [group.first for group in groups] == [most * number for number in range(len(groups))]
+    assert len(list(regrouped(tables, most_rows=1000, most_bytes=1))) == len(tables)
+
+
+@pytest.mark.parametrize("name", ["plain.csv", "objects.jsonl", "stored.parquet", "packed.parquet"])
+@pytest.mark.parametrize("memory", [1, 2**20])
+def test_standard_input_can_be_read_again(name: str, memory: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "_IN_MEMORY", memory)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(FILES[name])))
+    kind: Any = None if "parquet" in name else name.rpartition(".")[2]
+    with open_parts("-", format=kind) as first:
+        for _ in range(2):
+            found = [cell for table in first.again().read(["text"]) for cell in as_list(table.column("text"))]
+            assert found == ["one", "two", "three"]
+
+
+def as_list(column: Any) -> list[Any]:
+    return column if isinstance(column, list) else list(column.to_pylist())
