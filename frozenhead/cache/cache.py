@@ -11,6 +11,7 @@ import platformdirs
 from frozenhead.cache.folder import SpaceFolder, Verify
 from frozenhead.cache.inventory import Holding, far_probes, far_waste, remove_far, survey, whole_space, widen
 from frozenhead.cache.mirror import MirrorFolder, mirror_folder
+from frozenhead.cache.notes import Note
 from frozenhead.cache.place import FORMAT, check_cache_folder, check_space_folder, place
 from frozenhead.cache.remote import Remote, check_url, is_url
 from frozenhead.cache.shard import is_shard_name
@@ -116,6 +117,10 @@ class VectorCache:
     def location(self) -> str:
         """What a run notes, to find the cache again: the folder's path without links, or the URL."""
         return self.url or str(self.folder.resolve())
+
+    def note(self, *parts: str) -> Note:
+        """A small file that processes which share the cache leave for one another, by its folders and its name."""
+        return Note(self.folder, self._remote, *parts)
 
     def space(self, space: Space) -> SpaceStore:
         """The store of one space. Nothing is created on disk before something is written.

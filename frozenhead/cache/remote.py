@@ -4,6 +4,7 @@ Objects there are named as files of a cache folder are, so that a copy of the on
 when the first URL is named, never for a folder. One loop retries what may pass: 5xx, timeouts, connections that broke.
 """
 
+import errno
 import os
 import re
 import secrets
@@ -124,6 +125,43 @@ class Remote:
 
         try:
             self._call("write", "/".join(parts), stored, patience=patience)
+        except FileNotFoundError as error:
+            raise self._failed("write", "/".join(parts), error) from error
+
+    def read(self, *parts: str) -> bytes:
+        """The bytes of a small object. Raises `FileNotFoundError` if it is not there, and `StorageError`."""
+        return self._call("read", "/".join(parts), lambda fs: bytes(fs.cat_file(self._path(*parts))))
+
+    def write(self, data: bytes, *parts: str) -> None:
+        """Make a small object, in the place of what is there. Raises `StorageError`."""
+        self._pipe(data, parts, anew=False)
+
+    def create(self, data: bytes, *parts: str) -> bool:
+        """Make a small object where there is none; whether there was none. Raises `StorageError`.
+
+        A store that knows no such condition lets the last of several win.
+        """
+        return self._pipe(data, parts, anew=True)
+
+    def _pipe(self, data: bytes, parts: tuple[str, ...], *, anew: bool) -> bool:
+        def piped(fs: Any) -> bool:
+            path = self._path(*parts)
+            if self._protocol not in _WHOLE_PUTS:
+                fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+            if anew:
+                try:
+                    fs.pipe_file(path, data, mode="create")
+                    return True
+                except FileExistsError:
+                    return False
+                except (NotImplementedError, TypeError, OSError) as error:
+                    if isinstance(error, OSError) and error.errno != errno.ENOSYS:
+                        raise
+            fs.pipe_file(path, data)
+            return True
+
+        try:
+            return self._call("write", "/".join(parts), piped)
         except FileNotFoundError as error:
             raise self._failed("write", "/".join(parts), error) from error
 

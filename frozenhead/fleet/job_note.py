@@ -4,28 +4,18 @@
 its vectors would fall into a space of their own, and the job would end with holes. So the first leaves a note of its
 spaces, the others compare, and the `embed` that makes the run takes the note away.
 
-Stands in `<cache>/v1/jobs/<job>.json`. Of two that are written at once, one is whole and wins: it is linked into place.
+Stands in `<cache>/v1/jobs/<job>.json`, in an object store as well. Of two that are written at once, one wins.
 """
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from frozenhead.cache import Space, VectorCache
-from frozenhead.cache.place import FORMAT
-from frozenhead.errors import FleetError
-from frozenhead.files import (
-    canonical_json,
-    host_name,
-    make_folder,
-    read_file,
-    storage_errors,
-    temporary_name,
-    write_file,
-)
+from frozenhead.errors import FleetError, StorageError
+from frozenhead.files import canonical_json, host_name
 
 JOBS = "jobs"
 NOTE_FORMAT = 1
@@ -42,7 +32,7 @@ class JobNote:
     """
 
     def __init__(self, cache: VectorCache, job: Mapping[str, Any]) -> None:
-        self.path = cache.folder / FORMAT / JOBS / f"{hashlib.sha256(canonical_json(job)).hexdigest()}.json"
+        self._note = cache.note(JOBS, f"{hashlib.sha256(canonical_json(job)).hexdigest()}.json")
 
     def agree(self, spaces: Sequence[Space]) -> None:
         """Write the note, or compare with the one that is there.
@@ -62,19 +52,18 @@ class JobNote:
                 f"This worker's space {mine.id} is not the first worker's, {theirs.id} (written on {first[1]}): "
                 f"it has {mine.difference(theirs)}.\n"
                 f"Give every worker the same checkpoint and options{_advice(theirs, mine)}.\n"
-                f"If that job is over, or was the wrong one, delete {self.path}"
+                f"If that job is over, or was the wrong one, delete {self._note.location}"
             )
 
     def read(self) -> tuple[list[Space], str] | None:
         """The spaces of the job and the host that was first; None if there is no note, or none that can be read."""
+        data = self._note.read()
         try:
-            note = json.loads(read_file(self.path, limit=2**20, follow=False))
+            note = json.loads(data or b"")
             if note["format"] != NOTE_FORMAT:
                 return None
             return [Space.from_dict(fields) for fields in note["spaces"]], str(note["host"])
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             return None
 
     def difference(self, spaces: Sequence[Space]) -> str | None:
@@ -93,31 +82,18 @@ class JobNote:
         """The run is made: take the note away, if these were the job's spaces."""
         note = self.read()
         if note is not None and _differing(note[0], spaces) is None:
-            with suppress(OSError):  # a cache that is only read
-                os.unlink(self.path)
+            with suppress(StorageError):  # a cache that is only read
+                self._note.remove()
 
     def _write(self, spaces: Sequence[Space]) -> tuple[list[Space], str]:
         """Write the note; of a race for it, what the first has written."""
         note = {"format": NOTE_FORMAT, "host": host_name(), "spaces": [space.to_dict() for space in spaces]}
         data = json.dumps(note, indent=2, ensure_ascii=False).encode()
-        make_folder(self.path.parent, mode=0o700)
-        draft = self.path.parent / temporary_name()
-        with storage_errors(self.path, "write"):
-            write_file(draft, data)
-            try:
-                os.link(draft, self.path)
-            except FileExistsError:
-                there = self.read()
-                if there is not None:
-                    return there
-                os.replace(draft, self.path)  # what cannot be read is nobody's word
-            except (
-                OSError
-            ):  # a file system without links: the last of a race wins, and the next worker compares with it
-                os.replace(draft, self.path)
-            finally:
-                with suppress(FileNotFoundError):
-                    os.unlink(draft)
+        if not self._note.create(data):
+            there = self.read()
+            if there is not None:
+                return there
+            self._note.replace(data)  # what cannot be read is nobody's word
         return list(spaces), host_name()
 
 

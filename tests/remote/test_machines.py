@@ -12,7 +12,8 @@ import pytest
 
 from frozenhead.cache import SpaceStore, VectorCache, text_keys
 from frozenhead.cache.shard import shard_name
-from frozenhead.errors import CacheDamaged, FormatRefused, StorageError
+from frozenhead.errors import CacheDamaged, FleetError, FormatRefused, StorageError
+from frozenhead.fleet import JobNote
 from tests.cache.examples import (
     assert_absent,
     assert_held,
@@ -238,3 +239,50 @@ def test_a_writer_acknowledges_a_shard_only_once_it_is_in_the_store(
     writer.flush()
     [name] = writer.committed
     assert shard_key(store, url, bucket, name) in objects(boto, bucket)
+
+
+def test_workers_on_machines_that_share_only_the_store_compare_their_spaces(
+    machine: Machine, url: str, boto: Any, bucket: str
+) -> None:
+    """Each machine has a mirror of its own and comes with a space of its own: exactly one may stay."""
+
+    def agree(name: str) -> str:
+        note = JobNote(VectorCache(url), {"job": 1})
+        try:
+            note.agree([make_space(max_length=10 + ord(name))])
+        except FleetError as error:
+            return str(error)
+        return "agreed"
+
+    machine("a")
+    with ThreadPoolExecutor(4) as pool:
+        outcomes = list(pool.map(agree, "abcd"))
+    [refused, *_] = refusals = [outcome for outcome in outcomes if outcome != "agreed"]
+    assert len(refusals) == 3
+    [name] = [name for name in objects(boto, bucket) if "/jobs/" in name]
+    assert f"delete s3://{bucket}/{name}" in refused
+    machine("another")  # whose mirror is empty
+    winner = make_space(max_length=10 + ord("abcd"[outcomes.index("agreed")]))
+    note = JobNote(VectorCache(url), {"job": 1})
+    assert note.difference([winner]) is None
+    assert "max_length" in str(note.difference([make_space(max_length=3)]))
+    boto.put_object(Bucket=bucket, Key=name, Body=b"{")
+    note.agree([make_space(max_length=3)])  # what cannot be read is nobody's word
+    note.conclude([make_space(max_length=3)])
+    assert not [name for name in objects(boto, bucket) if "/jobs/" in name]
+
+
+@pytest.mark.parametrize("place", ["memory://notes", "file://{}"])
+def test_a_note_in_any_store_is_written_once(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("fsspec")
+    monkeypatch.setenv("FROZENHEAD_MIRROR_DIR", str(tmp_path / "mirror"))
+    note = VectorCache(place.format(tmp_path / "store")).note("jobs", "one.json")
+    assert note.read() is None
+    assert note.create(b"first")
+    assert not note.create(b"second")
+    assert note.read() == b"first"
+    note.replace(b"third")
+    assert note.read() == b"third"
+    note.remove()
+    note.remove()
+    assert note.read() is None
