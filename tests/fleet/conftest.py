@@ -69,7 +69,7 @@ def distinct_texts(table: Path) -> set[str]:
     return set(pd.read_csv(table, dtype=str, keep_default_na=False)["text"])
 
 
-def cached_vectors(cache: Path, texts: set[str]) -> dict[str, np.ndarray[Any, Any]]:
+def cached_vectors(cache: Path | str, texts: set[str]) -> dict[str, np.ndarray[Any, Any]]:
     """The vectors that a cache of one space holds, by text: each exactly once, and nothing else."""
     opened = VectorCache(cache)
     assert not opened.check_all().bad
@@ -83,7 +83,7 @@ def cached_vectors(cache: Path, texts: set[str]) -> dict[str, np.ndarray[Any, An
     return {text: lookup.vectors[i] for i, text in enumerate(ordered) if lookup.found[i]}
 
 
-def assert_same_vectors(cache: Path, other: Path, texts: set[str]) -> None:
+def assert_same_vectors(cache: Path | str, other: Path | str, texts: set[str]) -> None:
     """Both caches hold all the texts, and equal vectors within the promise for fp32."""
     mine, theirs = cached_vectors(cache, texts), cached_vectors(other, texts)
     assert set(mine) == set(theirs) == texts
