@@ -37,15 +37,16 @@ def in_parts(tables: "Iterable[pa.Table]", *, most_bytes: float = math.inf) -> "
 
 
 def write_parquet(file: BinaryIO, tables: "Iterable[pa.Table]") -> None:
-    """Write tables as one, so many rows at a time; dictionaries become the strings that they stand for."""
+    """Write tables as one, so many rows at a time; dictionaries, of strings, and large strings become strings."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     with ExitStack() as stack:
         writer = None
         for table in in_parts(tables, most_bytes=_GROUP_BYTES):
-            plain = {field.name: field.type.value_type for field in table.schema if pa.types.is_dictionary(field.type)}
-            schema = pa.schema([(field.name, plain.get(field.name, field.type)) for field in table.schema])
+            plain = {field.name: pa.string() for field in table.schema if pa.types.is_dictionary(field.type)}
+            kinds = {**plain, **{f.name: pa.string() for f in table.schema if pa.types.is_large_string(f.type)}}
+            schema = pa.schema([(field.name, kinds.get(field.name, field.type)) for field in table.schema])
             writer = writer or stack.enter_context(pq.ParquetWriter(file, schema, use_dictionary=list(plain)))
             writer.write_table(table.cast(schema))
 

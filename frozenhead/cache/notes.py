@@ -40,9 +40,12 @@ class Note:
 
     def read(self) -> bytes | None:
         """What is in it; None if it is not there, or is no file that can be read. Raises `StorageError` for a store."""
-        try:
-            if self._remote:
+        if self._remote:
+            try:
                 return self._remote.read(*self._parts)
+            except FileNotFoundError:
+                return None
+        try:
             return read_file(self._path, limit=_MOST_BYTES, follow=False)
         except (OSError, ValueError):
             return None

@@ -67,7 +67,7 @@ def _embed(options: EmbedOptions, corpus: AnyCorpus, voice: Voice) -> dict[str, 
     cache = VectorCache(options.cache_dir)
     job = job_note(cache, options, corpus)
     options = _follow_aloud(options, checkpoint, voice)
-    run = _same_run(options, corpus)
+    run = _same_run(options, corpus) if options.worker is None else None  # a worker makes none
     options = settle_length(options, checkpoint, corpus, run, voice)
     there = run.features(damaged="skip") if run else {}  # a damaged one is about to be written anew
     names = _feature_names(options, checkpoint, there)

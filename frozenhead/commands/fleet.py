@@ -6,6 +6,7 @@ A worker makes no run. Ray fills the cache, and the run is then made in the ordi
 import dataclasses
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -127,6 +128,7 @@ def embed_by_ray(
         if there < distinct:
             voice.say(f"{distinct - there:,} texts that Ray's reader reads otherwise are embedded here")
     embedded = embed_corpus(checkpoint, corpus, settings=settings, cache=cache, voice=voice)
+    _failures_file(options).unlink(missing_ok=True)  # of an earlier try: all texts are there now
     facts = {
         "workers": work.workers,
         "arithmetic": work.arithmetic,
@@ -159,9 +161,13 @@ def _left(
             )
 
 
+def _failures_file(options: EmbedOptions) -> Path:
+    return options.out.with_name(f"{options.out.name}.failed.jsonl")
+
+
 def _failed(options: EmbedOptions, work: RayWork, left: Iterator[tuple[int, str, str]], *, done: int) -> FleetError:
     """The texts that could not be embedded: the first here, all in a file."""
-    path = options.out.with_name(f"{options.out.name}.failed.jsonl")
+    path = _failures_file(options)
     make_folder(path.parent)
     count, some = 0, []
     with new_file(path) as file:

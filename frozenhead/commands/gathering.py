@@ -3,6 +3,7 @@
 The file is derived from the pinned shards and disposable; its name holds a hash of what it is derived from:
 
     RUN/features/<name>.<hash>.npy             the rows of the corpus
+    RUN/features/<name>.<hash>.sha256          of that file: it is verified each time it is used
     RUN/features/<name>.view-3.<hash>.npy      the training rows of a dropout view
 """
 
@@ -25,8 +26,8 @@ from frozenhead.cache.space import View
 from frozenhead.commands.memory import gibibytes, machine_memory
 from frozenhead.commands.vectors import first_not_finite, look_up, not_finite, recorded_space, view_records
 from frozenhead.commands.voice import Voice
-from frozenhead.errors import StorageError, UsageError
-from frozenhead.files import canonical_json, storage_errors
+from frozenhead.errors import CacheDamaged, StorageError, UsageError
+from frozenhead.files import canonical_json, storage_errors, write_file
 from frozenhead.heads import StoredRows
 from frozenhead.runs import Run
 from frozenhead.texts import Texts
@@ -35,6 +36,8 @@ SHARE = 4
 """Vectors that take more than one part in so many of memory stay on disk; training copies some of them twice."""
 
 FORMAT = 1
+
+_PIECE = 2**24  # bytes hashed at a time
 
 
 class FeatureRows:
@@ -93,15 +96,16 @@ class FeatureRows:
         return [self._finite(view, np.flatnonzero(train)) for view, _ in views]
 
     def _finite(self, view: View | None, rows: NDArray[np.intp]) -> NDArray[Any] | StoredRows:
-        found = self._stored(view, rows) if self.large else self._in_memory(view, rows)
-        if isinstance(found, StoredRows):
-            bad = int(found.not_finite()[0]) if len(found.not_finite()) else None
-        else:
-            bad = first_not_finite(found)
+        if self.large:
+            return self._stored(view, rows)
+        found = self._in_memory(view, rows)
+        bad = first_not_finite(found)
         if bad is not None:
-            row = int(rows[bad])
-            raise not_finite(self.run, self.record, row, name=self.name, cache_dir=self.cache_dir, view=view)
+            raise self._not_finite(view, int(rows[bad]))
         return found
+
+    def _not_finite(self, view: View | None, row: int) -> CacheDamaged:
+        return not_finite(self.run, self.record, row, name=self.name, cache_dir=self.cache_dir, view=view)
 
     def _in_memory(self, view: View | None, rows: NDArray[np.intp]) -> NDArray[Any]:
         look = partial(SpaceStore.lookup, keys=self._keys(rows))
@@ -109,16 +113,33 @@ class FeatureRows:
         return np.asarray(found.vectors)
 
     def _stored(self, view: View | None, rows: NDArray[np.intp]) -> StoredRows:
-        """Rows of the file, which is made if it is not there or not whole."""
+        """Rows of the file, which is made if it is not there, or is not what was gathered."""
         entry: Mapping[str, Any] = self.record if view is None else dict(view_records(self.record, self.name))[view]
         label = self.name if view is None else f"{self.name}.view-{view.index}"
         path = self.run.folder / "features" / f"{label}.{self._digest(entry['space'], entry['shards'])}.npy"
-        shape = len(rows), self.dim
-        known = _opened(path, shape)
-        if known is not None:
+        known = _opened(path, (len(rows), self.dim))
+        if known is not None and self._verified(path, label):
             return known
         self._gather(path, label, view, rows)
         return StoredRows(path)
+
+    def _verified(self, path: Path, label: str) -> bool:
+        """Whether the file holds the bytes that were gathered."""
+        try:
+            expected = _digest_file(path).read_text()
+        except (OSError, ValueError):
+            return False
+        return self._hash(path, f"verify {label}") == expected
+
+    def _hash(self, path: Path, title: str) -> str:
+        digest, done = hashlib.sha256(), 0
+        with storage_errors(path, "read"), path.open("rb") as file, self.voice.bar(title, unit="bytes") as progress:
+            size = os.fstat(file.fileno()).st_size
+            while piece := file.read(_PIECE):
+                digest.update(piece)
+                done += len(piece)
+                progress(done, size)
+        return digest.hexdigest()
 
     def _gather(self, path: Path, label: str, view: View | None, rows: NDArray[np.intp]) -> None:
         _remove_stale(path, label)
@@ -134,6 +155,10 @@ class FeatureRows:
             with self.voice.bar(f"gather {label}", unit="vectors") as progress:
                 look = partial(_look_into, path=beside, keys=self._keys(rows), progress=progress)
                 look_up(self.run, self.record, look, name=self.name, cache_dir=self.cache_dir, view=view)
+            bad = StoredRows(beside).not_finite()
+            if len(bad):
+                raise self._not_finite(view, int(rows[bad[0]]))
+            write_file(_digest_file(path), self._hash(beside, f"hash {label}").encode())
             with storage_errors(path, "write"):
                 os.replace(beside, path)
         finally:
@@ -174,9 +199,13 @@ def _opened(path: Path, shape: tuple[int, int]) -> StoredRows | None:
     return rows if rows.shape == shape else None
 
 
+def _digest_file(path: Path) -> Path:
+    return path.with_suffix(".sha256")
+
+
 def _remove_stale(path: Path, label: str) -> None:
     """Remove what was gathered under this label before, or half of it."""
-    name = re.compile(rf"\.?{re.escape(label)}\.[0-9a-f]{{16}}\.npy")
+    name = re.compile(rf"\.?{re.escape(label)}\.[0-9a-f]{{16}}\.(npy|sha256)")
     for old in path.parent.iterdir():
         if name.fullmatch(old.name):
             with suppress(OSError):  # then it only takes room

@@ -106,6 +106,10 @@ class EmbedOptions:
             raise UsageError(
                 "Workers compute no dropout views. Leave --views to the `embed` that makes the run, after them."
             )
+        if self.ray is not None and "-" in (self.data, str(self.corpus.val), str(self.corpus.test)):
+            raise UsageError(
+                "Engine ray reads files, folders and URLs, which every worker can open; not standard input."
+            )
         if self.ray is not None and (self.worker is not None or self.devices or self.settings.device != AUTO):
             raise UsageError(
                 "Engine ray chooses workers and devices itself: leave --worker and --device out. "

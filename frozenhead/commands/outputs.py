@@ -118,11 +118,11 @@ def _writable(kind: Format) -> Iterator[None]:
 
 
 def _filled(schema: "pa.Schema", types: "dict[str, pa.DataType]") -> "pa.Schema":
-    """The schema with a type for columns of which it knows only nulls: a later part may hold more."""
+    """The schema with the types of columns of which the first part shows too little: only nulls, or short decimals."""
     import pyarrow as pa
 
     for i, field in enumerate(schema):
-        if pa.types.is_null(field.type) and field.name in types:
+        if (pa.types.is_null(field.type) or pa.types.is_decimal(field.type)) and field.name in types:
             schema = schema.set(i, field.with_type(types[field.name]))
     return schema
 

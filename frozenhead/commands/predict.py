@@ -123,11 +123,14 @@ def predict(options: PredictOptions, voice: Voice | None = None, *, stdout: Bina
         done = _Done()
         kind = output_format(options.out)
         with _opened(options.out, stdout) as file, closing(TableWriter(file, kind, raw=options.raw)) as writer:
-            for part in _parts(table.again(), text):
+            anew = table.again()
+            for part in _parts(anew, text):
                 inputs: Any = vectors.of(part.texts) if vectors else np.array(list(part.texts), object)
                 frame = _output_frame(part.frame, head, head.predict_proba(inputs))
                 writer.write(frame, types=part.types)
                 done.add(frame, formulas=not options.raw and kind in SPREADSHEETS)
+            if anew.sha256 != table.sha256:
+                raise DataError(f"{options.data} changed while it was read. Run the command again when it is complete.")
     if vectors:
         vectors.conclude()
     if done.escaped:
@@ -171,7 +174,7 @@ def _parts(table: Parts, text: str) -> Iterator[_Part]:
 def _checked_rows(table: Parts, text: str) -> int:
     """How many rows there are. Reads them all, so that what is wrong with one is told before any is labelled."""
     cells = Cells(text, what="text")
-    for part in table.read([text]):
+    for part in table.read():
         cells.take(part)
     cells.check()
     return table.rows

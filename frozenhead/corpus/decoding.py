@@ -39,24 +39,28 @@ def opened(source: str | Path) -> Iterator[BinaryIO]:
     """
     with ExitStack() as stack:
         if str(source) == "-":
-            yield stack.enter_context(_kept(sys.stdin.buffer, source))
+            if sys.stdin is None:  # so Python says that it was closed before
+                raise DataError("standard input is closed. Pass the path of a file, or pipe a table into the command.")
+            yield stack.enter_context(kept(sys.stdin.buffer, source))
             return
         with file_errors(source):
             file = stack.enter_context(Path(source).open("rb"))
             again = file.seekable()
-        yield file if again else stack.enter_context(_kept(file, source))
+        yield file if again else stack.enter_context(kept(file, source))
 
 
-def _kept(stream: BinaryIO, source: str | Path) -> BinaryIO:
-    """All that a stream gives, in memory while it is little, else in a temporary file."""
-    kept = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115  closed by who asked for it
-    while True:
-        with file_errors(source):
-            data = stream.read(_PIECE)
-        if not data:
-            return cast("BinaryIO", kept)  # which it is, and is not declared as
-        with storage_errors(Path(tempfile.gettempdir()), "write into"):
-            kept.write(data)
+@contextmanager
+def kept(stream: BinaryIO, source: str | Path) -> Iterator[BinaryIO]:
+    """All that a stream gives, in memory while it is little, else in a temporary file. Raises as `opened`."""
+    with tempfile.SpooledTemporaryFile(_IN_MEMORY) as file:
+        while True:
+            with file_errors(source):
+                data = stream.read(_PIECE)
+            if not data:
+                break
+            with storage_errors(Path(tempfile.gettempdir()), "write into"):
+                file.write(data)
+        yield cast("BinaryIO", file)  # which it is, and is not declared as
 
 
 @contextmanager

@@ -83,7 +83,7 @@ def read_table(
         table = _read_in_bulk(file, name, format, delimiter) if is_utf8(encoding) else None
         if table is None:
             file.seek(0)
-            table = read_exactly(file.read(), name, format, encoding, delimiter)
+            table = _read_exactly(file.read(), name, format, encoding, delimiter)
     return table
 
 
@@ -143,8 +143,7 @@ def _format_of_start(file: BinaryIO, compressed: bool) -> Format:
     return "parquet" if start.startswith(b"PAR1") else format_of_text(start.decode(errors="replace").lstrip("\ufeff"))
 
 
-def read_exactly(raw: bytes, name: str, kind: Format | None, encoding: str, delimiter: str | None) -> Table:
-    """The table of all bytes of a source, by the exact parsers; arguments and errors as `read_table`."""
+def _read_exactly(raw: bytes, name: str, kind: Format | None, encoding: str, delimiter: str | None) -> Table:
     data = _decompress(raw, name)
     check_content(data, name)
     kind = kind or format_of_name(name, delimiter)

@@ -9,12 +9,22 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar
+from typing import Any, BinaryIO, ClassVar, cast
 
 import numpy as np
 
 from frozenhead.corpus.bulk import RowLines, Slabs
-from frozenhead.corpus.decoding import GZIP, Unpacked, check_encoding, has_mark, opened, text_lines
+from frozenhead.corpus.decoding import (
+    GZIP,
+    Hashed,
+    Unpacked,
+    check_encoding,
+    file_errors,
+    has_mark,
+    kept,
+    opened,
+    text_lines,
+)
 from frozenhead.corpus.parsing import Start, check_names, csv_records, json_cell, json_records, parquet_errors
 from frozenhead.corpus.reading import (
     SEPARATORS,
@@ -27,7 +37,6 @@ from frozenhead.corpus.reading import (
     format_of_name,
     format_of_text,
     is_utf8,
-    read_exactly,
 )
 from frozenhead.corpus.table import Format, Table, joined
 
@@ -54,7 +63,6 @@ class Parts(ABC):
 
     def __init__(self, file: BinaryIO, source: str, encoding: str) -> None:
         self._file, self._source, self._encoding = file, source, encoding
-        self._stream = Unpacked(file, source)
         self.rows = 0
         check_encoding(encoding, source)
 
@@ -64,9 +72,9 @@ class Parts(ABC):
         """The names of the columns."""
 
     @property
+    @abstractmethod
     def sha256(self) -> str:
         """Of the bytes as they are stored; once all parts are read."""
-        return self._stream.sha256.hexdigest()
 
     @property
     def header(self) -> Table:
@@ -78,7 +86,7 @@ class Parts(ABC):
         """The same source from its beginning; what was read of it here is at its end with that."""
 
     def read(self, columns: Sequence[str] | None = None) -> Iterator[Table]:
-        """The rows, some at a time, with these columns at least; with all of them, in order, by default.
+        """The rows, some at a time, with these columns, or by default with all of them in order.
 
         Raises
         ------
@@ -104,6 +112,19 @@ class Parts(ABC):
             first=self.rows,
         )
 
+
+class TextParts(Parts):
+    """A source that is text, perhaps as gzip."""
+
+    def __init__(self, file: BinaryIO, source: str, encoding: str) -> None:
+        super().__init__(file, source, encoding)
+        self._stream = Unpacked(file, source)
+
+    @property
+    def sha256(self) -> str:
+        """Of the bytes as they are stored; once all parts are read."""
+        return self._stream.sha256.hexdigest()
+
     def _lines(self, *, any_break: bool) -> Iterator[str]:
         """The lines of the text, refused if they are all blank."""
         blank, mark = True, has_mark(self._encoding)
@@ -116,7 +137,7 @@ class Parts(ABC):
             check_content("", self._source)
 
 
-class DelimitedParts(Parts):
+class DelimitedParts(TextParts):
     """csv or tsv, in bulk while it is plain, then exactly."""
 
     format = "csv"
@@ -147,18 +168,19 @@ class DelimitedParts(Parts):
         return DelimitedParts(self._file, self._source, self._encoding, delimiter=self._delimiter)
 
     def _parts(self, columns: Sequence[str] | None) -> Iterator[Table]:
+        picked = [self._names.index(name) for name in columns] if columns is not None else range(len(self._names))
+        names = [self._names[index] for index in picked]
         if self._bulk and self._slabs:
             line = self._slabs.first_line
             for piece, table in self._slabs.parsed():
-                yield self._table(table.columns, self._names, RowLines(line, piece.rows, piece.inner))
+                cells = [table.columns[index] for index in picked]
+                yield self._table(cells, names, RowLines(line, piece.rows, piece.inner))
                 line += piece.rows + len(piece.inner)
             if self._slabs.doubtful or not self.rows:
                 self._stream.push_back(self._slabs.rest)
                 begun = Start(header=self._names, lines=line - 1, rows=self.rows)
                 lines = self._lines_from(line)
                 self._records = csv_records(lines, source=self._source, delimiter=self._delimiter, start=begun)
-        picked = [self._names.index(name) for name in columns] if columns is not None else range(len(self._names))
-        names = [self._names[index] for index in picked]
         for numbers, rows in _gathered(self._records, lambda fields: sum(map(len, fields))):
             yield self._table([[row[index] for row in rows] for index in picked], names, numbers)
 
@@ -168,7 +190,7 @@ class DelimitedParts(Parts):
         )
 
 
-class JsonParts(Parts):
+class JsonParts(TextParts):
     """jsonl, which is read once for the names of its columns, and again for its rows."""
 
     format = "jsonl"
@@ -200,16 +222,16 @@ class JsonParts(Parts):
 
 
 class ParquetParts(Parts):
-    """Parquet, by batches of its row groups."""
+    """Parquet, by batches of its row groups; `sha256` is given where the file is not as it is stored."""
 
     format = "parquet"
 
-    def __init__(self, file: BinaryIO, source: str, encoding: str) -> None:
+    def __init__(self, file: BinaryIO, source: str, encoding: str, *, sha256: str = "") -> None:
         super().__init__(file, source, encoding)
         import pyarrow.parquet as pq
 
-        while self._stream.read(START_BYTES):  # hashed from beginning to end; what Arrow reads, it reads anywhere
-            pass
+        self._given = sha256
+        self._digest = sha256 or _sha256(file, source)
         with parquet_errors(source):
             self._parquet = pq.ParquetFile(file, pre_buffer=False, buffer_size=2**20)
             self._names = self._parquet.schema_arrow.names
@@ -221,9 +243,14 @@ class ParquetParts(Parts):
         """As the schema has them."""
         return list(self._names)
 
+    @property
+    def sha256(self) -> str:
+        """Of the bytes as they are stored."""
+        return self._digest
+
     def again(self) -> "Parts":
         """From the beginning."""
-        return ParquetParts(self._file, self._source, self._encoding)
+        return ParquetParts(self._file, self._source, self._encoding, sha256=self._given)
 
     def _parts(self, columns: Sequence[str] | None) -> Iterator[Table]:
         import pyarrow as pa
@@ -247,34 +274,6 @@ class ParquetParts(Parts):
         facts = self._parquet.metadata
         size: int = sum(facts.row_group(i).total_byte_size for i in range(facts.num_row_groups))
         return max(1, min(BATCH_ROWS, BATCH_BYTES * int(facts.num_rows) // max(size, 1)))
-
-
-class WholeParts(Parts):
-    """A compressed Parquet file, which can only be read whole."""
-
-    format = "parquet"
-
-    def __init__(self, file: BinaryIO, source: str, encoding: str) -> None:
-        super().__init__(file, source, encoding)
-        file.seek(0)
-        self._whole = read_exactly(file.read(), source, "parquet", encoding, None)
-
-    @property
-    def names(self) -> list[str]:
-        """As the schema has them."""
-        return list(self._whole.names)
-
-    @property
-    def sha256(self) -> str:
-        """Of the bytes as they are stored."""
-        return self._whole.sha256
-
-    def again(self) -> "Parts":
-        """From the beginning."""
-        return WholeParts(self._file, self._source, self._encoding)
-
-    def _parts(self, columns: Sequence[str] | None) -> Iterator[Table]:  # noqa: ARG002  it has them all
-        yield self._whole
 
 
 @contextmanager
@@ -304,12 +303,24 @@ def open_parts(
         check_delimiter(delimiter, format=kind)
         if kind == "parquet":
             file.seek(0)
-            packed = file.read(len(GZIP)) == GZIP
-            yield WholeParts(file, name, encoding) if packed else ParquetParts(file, name, encoding)
+            if file.read(len(GZIP)) != GZIP:
+                yield ParquetParts(file, name, encoding)
+                return
+            stream = Unpacked(file, name)
+            with kept(cast("BinaryIO", stream), name) as unpacked:
+                yield ParquetParts(unpacked, name, encoding, sha256=stream.sha256.hexdigest())
         elif kind == "jsonl":
             yield JsonParts(file, name, encoding)
         else:
             yield DelimitedParts(file, name, encoding, delimiter=delimiter or SEPARATORS[kind])
+
+
+def _sha256(file: BinaryIO, source: str) -> str:
+    hashed = Hashed(file)
+    with file_errors(source):
+        while hashed.read(START_BYTES):
+            pass
+    return hashed.sha256.hexdigest()
 
 
 def _format_of_start(start: bytes, encoding: str) -> Format:

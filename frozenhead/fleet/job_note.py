@@ -80,9 +80,9 @@ class JobNote:
 
     def conclude(self, spaces: Sequence[Space]) -> None:
         """The run is made: take the note away, if these were the job's spaces."""
-        note = self.read()
-        if note is not None and _differing(note[0], spaces) is None:
-            with suppress(StorageError):  # a cache that is only read
+        with suppress(StorageError):  # a cache that is only read
+            note = self.read()
+            if note is not None and _differing(note[0], spaces) is None:
                 self._note.remove()
 
     def _write(self, spaces: Sequence[Space]) -> tuple[list[Space], str]:

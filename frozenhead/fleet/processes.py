@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -186,8 +186,9 @@ class _Children:
         assert child.stdout is not None  # noqa: S101 (a pipe)
         try:
             for line in child.stdout:
-                self._said.put((index, json.loads(line)))
-        except ValueError:  # the pipe was closed, or its last line cut
+                with suppress(ValueError):  # what a library prints there, or a last line that was cut
+                    self._said.put((index, dict(json.loads(line))))
+        except ValueError:  # the pipe was closed
             pass
         finally:
             self._said.put((index, None))

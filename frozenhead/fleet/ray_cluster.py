@@ -40,6 +40,7 @@ _QUIET = {
 }
 # Ray's word for systems where it binds to the loopback interface alone; it is heeded on all.
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+_WANTS_TOKEN = b"InvalidAuthToken"
 _TRY = "import ray, sys; ray.init(address=sys.argv[1], log_to_driver=False, logging_level='ERROR')"
 
 
@@ -73,7 +74,15 @@ class RayOptions:
             if value is not None and not (least <= value < math.inf):
                 raise UsageError(f"{option} is {value}; it takes a number from {least}.")
         if self.address is not None:
-            _check_address(self.address)
+            _check_address(self.address, "--address")
+
+    @property
+    def cluster(self) -> str | None:
+        """The address of the cluster to connect to; None starts one. Raises `UsageError` for what RAY_ADDRESS holds."""
+        if self.address is None and (found := os.environ.get("RAY_ADDRESS")):
+            _check_address(found, "RAY_ADDRESS")
+            return found
+        return self.address
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,16 +95,16 @@ class Crew:
     cpus: int
 
 
-def _check_address(address: str) -> None:
+def _check_address(address: str, option: str) -> None:
     host, _, port = address.rpartition(":")
     if address == "auto" or (host and "/" not in host and port.isdecimal() and 0 < int(port) < 2**16):
         return
     if address.startswith("ray://"):
         raise UsageError(
-            f"--address {address} is that of a Ray client, which sees no shared cache. Run frozenhead on a host of the "
+            f"{option} {address} is that of a Ray client, which sees no shared cache. Run frozenhead on a host of the "
             "cluster with --address auto, or hand it in with `ray job submit`."
         )
-    raise UsageError(f"--address is {address!r}; give auto, or HOST:PORT of the cluster's head, such as 10.0.0.1:6379.")
+    raise UsageError(f"{option} is {address!r}; give auto, or HOST:PORT of the cluster's head, such as 10.0.0.1:6379.")
 
 
 def check_installed() -> None:
@@ -120,7 +129,7 @@ def connected(options: RayOptions, note: Callable[[str], None] = lambda line: No
         The cluster cannot be reached, or is of another version; within 30 s.
     """
     check_installed()
-    address = options.address or os.environ.get("RAY_ADDRESS") or None
+    address = options.cluster
     with contextlib.ExitStack() as stack:
         _set_where_unset(_QUIET)
         given: dict[str, Any] = {"address": address}
@@ -132,6 +141,8 @@ def connected(options: RayOptions, note: Callable[[str], None] = lambda line: No
             if options.gpus_per_worker == 0:
                 given["num_gpus"] = 0
         else:
+            if _has_token():  # `ray start` asks for it where there is one; a cluster that does not ask takes it, too
+                _set_where_unset({"RAY_AUTH_MODE": "token"})
             _try_address(address)
         import ray
 
@@ -227,10 +238,22 @@ def _try_address(address: str) -> None:
             start_new_session=True,
         )
     except subprocess.TimeoutExpired as error:
+        if _WANTS_TOKEN in (error.stderr or b""):
+            raise FleetError(
+                f"The Ray cluster at {address} asks for a token, and this host has none, or another.\n"
+                "Copy ~/.ray/auth_token from the host of its head to every other, or set RAY_AUTH_TOKEN."
+            ) from error
         raise FleetError(_unreachable(address, f"no answer within {_TRY_SECONDS:.0f} s")) from error
     if tried.returncode:
         lines = tried.stderr.strip().splitlines() or [f"exit code {tried.returncode}"]
         raise FleetError(_unreachable(address, lines[-1].partition("Error: ")[2] or lines[-1]))
+
+
+def _has_token() -> bool:
+    """Whether this user has a token for Ray, in one of the three places where Ray looks."""
+    if os.environ.get("RAY_AUTH_TOKEN"):
+        return True
+    return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser().is_file()
 
 
 def _unreachable(address: str | None, reason: str) -> str:

@@ -100,7 +100,8 @@ def embed_with_ray(
     for source in sources:
         format_of(source, corpus)
     begun, work = time.perf_counter(), RayWork()
-    listener.note(f"ray: {f'connecting to {options.address}' if options.address else 'starting'}")
+    address = options.cluster
+    listener.note(f"ray: {f'connecting to {address}' if address else 'starting'}")
     with connected(options, listener.note) as ray, probe_file(cache) as probe, _listening(work):
         work.startup_seconds = time.perf_counter() - begun
         crew = crew_of(ray, options)
@@ -192,8 +193,6 @@ def _blocks(missing: int, crew: Crew) -> int:
 
 def format_of(source: str, corpus: CorpusOptions) -> Format:
     """What a file or a folder's files are, by option or name. Raises `UsageError` for what Ray has no reader for."""
-    if source == "-":
-        raise UsageError("Engine ray reads files, folders and URLs, which every worker can open; not standard input.")
     if corpus.format:
         return corpus.format
     path = Path(source)

@@ -39,7 +39,10 @@ def write_as(kind: str, folder: Path, frame: pd.DataFrame) -> Path:
     elif kind == "jsonl":
         frame.to_json(path, orient="records", lines=True)
     else:
-        pq.write_table(pa.Table.from_pylist(frame.to_dict("records")), path)
+        table = pa.Table.from_pylist(frame.to_dict("records"))
+        if kind == "large.parquet":  # as pandas writes strings
+            table = table.cast(pa.schema([(name, pa.large_string()) for name in table.column_names]))
+        pq.write_table(table, path)
     return path
 
 
@@ -56,7 +59,7 @@ def told(result: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in result.items() if k not in ("run", "seconds")}
 
 
-@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet", "folder"])
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet", "large.parquet", "folder"])
 def test_a_run_in_parts_is_the_run_in_memory(
     make_run: MakeRun, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -79,7 +79,7 @@ def test_vectors_beyond_memory_are_gathered_once_in_row_order(run: Path) -> None
     [path] = gathered(run)
     np.testing.assert_array_equal(np.load(path), vectors_of(run))
     assert "gathering them once" in voice.lines[0]
-    assert voice.bars[-1] == (f"gather {FEATURE}", 120, 120)
+    assert (f"gather {FEATURE}", 120, 120) in voice.bars
     before = path.stat().st_mtime_ns
     again = Heard()
     feature_rows(run, again).vectors()
@@ -94,7 +94,7 @@ def test_a_file_that_is_there_needs_no_cache(run: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.usefixtures("beyond")
-@pytest.mark.parametrize("damage", ["short", "long", "header", "shape", "gone"])
+@pytest.mark.parametrize("damage", ["short", "long", "header", "shape", "flip", "nan", "undigested", "gone"])
 def test_a_file_that_is_not_whole_is_made_anew(run: Path, damage: str) -> None:
     feature_rows(run).vectors()
     [path] = gathered(run)
@@ -104,6 +104,9 @@ def test_a_file_that_is_not_whole_is_made_anew(run: Path, damage: str) -> None:
         "long": lambda: path.write_bytes(good + b"x"),
         "header": lambda: path.write_bytes(b"junk" + good[4:]),
         "shape": lambda: np.save(path, np.load(path)[:-1]),
+        "flip": lambda: path.write_bytes(good[:-1] + bytes([good[-1] ^ 0x80])),
+        "nan": lambda: path.write_bytes(good[:-4] + b"\x00\x00\xc0\x7f"),
+        "undigested": path.with_suffix(".sha256").unlink,
         "gone": path.unlink,
     }
     changes[damage]()
@@ -153,14 +156,20 @@ def test_a_missing_vector_leaves_no_file(run: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.usefixtures("beyond")
-def test_a_vector_that_is_not_finite_is_named(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    feature_rows(run).vectors()
-    [path] = gathered(run)
-    spoilt = np.load(path)
-    spoilt[17, 3] = np.nan
-    np.save(path, spoilt)
+def test_a_vector_that_is_not_finite_is_named_and_leaves_no_file(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    look_into = SpaceStore.lookup_into
+
+    def spoilt(self: SpaceStore, path: Path, keys: Any, **given: Any) -> Any:
+        found = look_into(self, path, keys, **given)
+        vectors = np.load(path, mmap_mode="r+")
+        vectors[17, 3] = np.nan
+        vectors.flush()
+        return found
+
+    monkeypatch.setattr(SpaceStore, "lookup_into", spoilt)
     with pytest.raises(CacheDamaged, match=rf"row 17 in {FEATURE} holds NaN"):
         fit_small(run)
+    assert gathered(run) == []
 
 
 @pytest.mark.usefixtures("beyond")

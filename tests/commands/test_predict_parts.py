@@ -1,5 +1,6 @@
 """`predict` on a table in parts: the same table as at once, one encoder loaded, and nothing half-written."""
 
+import decimal
 import io
 import json
 import tracemalloc
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from frozenhead.commands import new_vectors
@@ -19,7 +21,7 @@ from frozenhead.commands.fit import FitOptions, fit
 from frozenhead.commands.outputs import TableWriter
 from frozenhead.commands.predict import PredictOptions
 from frozenhead.commands.predict import predict as run_predict
-from frozenhead.corpus import bulk
+from frozenhead.corpus import bulk, streaming
 from frozenhead.embedder.encoder import Encoder
 from frozenhead.errors import DataError
 from frozenhead.heads import Head, load_head
@@ -274,3 +276,71 @@ def test_no_more_of_the_table_is_held_than_a_part(
 
     peak(1000)  # whatever is loaded once
     assert peak(30_000) < peak(2000) + 4 * 2**20  # the table has 30 MB
+
+
+def test_a_torn_column_of_parquet_is_met_before_anything_is_written(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "torn.parquet"
+    frame = pd.DataFrame({"text": ["the cat"] * 50, "note": [f"a note {i} {'x' * 50}" for i in range(50)]})
+    frame.to_parquet(path, row_group_size=10, compression=None)
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"a note 45", b"a no\xff\xfe 45"))
+    monkeypatch.setattr(module, "PART_ROWS", 10)
+    pipe = io.BytesIO()
+    with pytest.raises(DataError):
+        run_predict(options_of(trained, path, head="tfidf", feature="text"), stdout=pipe)
+    assert pipe.getvalue() == b""
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_table_that_changes_while_it_is_read_is_refused(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    path, out = tmp_path / f"changing.{kind}", tmp_path / "out.csv"
+
+    def write(rows: int) -> None:
+        frame = pd.DataFrame({"text": ["the cat"] * rows})
+        frame.to_csv(path, index=False) if kind == "csv" else frame.to_parquet(path)
+
+    write(10)
+    checked = module._checked_rows
+
+    def then_changed(table: Any, text: str) -> int:
+        rows = checked(table, text)
+        write(12)
+        return rows
+
+    monkeypatch.setattr(module, "_checked_rows", then_changed)
+    with pytest.raises(DataError, match=r"changed while it was read"):
+        run_predict(options_of(trained, path, out=str(out), head="tfidf", feature="text"))
+    assert not out.exists()
+
+
+def test_long_cells_make_smaller_parts(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "long.parquet"
+    pd.DataFrame({"text": [f"{i} {'the cat ' * 100}" for i in range(60)]}).to_parquet(path, row_group_size=10)
+    monkeypatch.setattr(module, "PART_BYTES", 8000)
+    monkeypatch.setattr(streaming, "BATCH_BYTES", 8000)
+    sizes: list[int] = []
+    add = module._Done.add
+
+    def counted(self: Any, frame: pd.DataFrame, **given: Any) -> None:
+        sizes.append(len(frame))
+        add(self, frame, **given)
+
+    monkeypatch.setattr(module._Done, "add", counted)
+    predicted(options_of(trained, path, head="tfidf", feature="text"))
+    assert sum(sizes) == 60
+    assert max(sizes) <= 20
+
+
+def test_decimals_that_grow_in_a_later_part_keep_their_type(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "prices.parquet"
+    prices = pa.array([decimal.Decimal("9.99")] * 5 + [decimal.Decimal("12345.67")], pa.decimal128(12, 2))
+    pq.write_table(pa.table({"text": ["the cat"] * 6, "price": prices}), path)
+    monkeypatch.setattr(module, "PART_ROWS", 2)
+    _, data = written(trained, path, tmp_path / "out.parquet", head="tfidf", feature="text")
+    assert pq.read_table(io.BytesIO(data))["price"].combine_chunks() == prices

@@ -1,6 +1,7 @@
 """Read part by part or whole, a file gives the same cells at the same places, or is refused with the same words."""
 
 import csv
+import errno
 import gzip
 import hashlib
 import io
@@ -20,7 +21,7 @@ from frozenhead.corpus.columns import Cells, column_values
 from frozenhead.corpus.reading import read_table
 from frozenhead.corpus.streaming import open_parts, regrouped
 from frozenhead.corpus.table import Table
-from frozenhead.errors import DataError
+from frozenhead.errors import DataError, StorageError
 from tests.corpus.conftest import WriteBytes
 from tests.corpus.test_bulk import PIECES
 from tests.corpus.test_reading import BAD, TEXTS, parquet_bytes
@@ -238,6 +239,23 @@ def test_standard_input_can_be_read_again(name: str, memory: int, monkeypatch: p
         for _ in range(2):
             found = [cell for table in first.again().read(["text"]) for cell in as_list(table.column("text"))]
             assert found == ["one", "two", "three"]
+
+
+def test_no_room_to_keep_standard_input_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Any, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("tempfile.SpooledTemporaryFile.write", full)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(FILES["plain.csv"])))
+    with pytest.raises(StorageError, match="No space"), open_parts("-"):
+        pass
+
+
+@pytest.mark.parametrize("read", [read_table, lambda source: open_parts(source).__enter__()])
+def test_a_closed_standard_input_is_told(read: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(DataError, match="standard input is closed"):
+        read("-")
 
 
 def as_list(column: Any) -> list[Any]:

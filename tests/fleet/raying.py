@@ -83,10 +83,17 @@ def words_of(pid: int) -> str:
 @contextmanager
 def started(*words: str, **environment: str) -> Iterator[Job]:
     """`frozenhead` with these words; whatever is left of it is killed at the end."""
-    mark = secrets.token_hex(8)
     program = "import signal as s; s.signal(s.SIGINT, s.default_int_handler); from frozenhead import cli; cli.main()"
+    with launched(sys.executable, "-c", program, *words, **environment) as job:
+        yield job
+
+
+@contextmanager
+def launched(*command: str, **environment: str) -> Iterator[Job]:
+    """Any command; whatever is left of it, and of what it started, is killed at the end."""
+    mark = secrets.token_hex(8)
     process = subprocess.Popen(
-        [sys.executable, "-c", program, *words],
+        command,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ import pytest
 from frozenhead.cache import text_keys
 from frozenhead.fleet.station import import_path
 from tests.fleet.conftest import assert_same_vectors, cached_vectors, distinct_texts, make_texts, run_rows
-from tests.fleet.raying import Job, shards, started, words_of
+from tests.fleet.raying import Job, launched, shards, started, words_of
 from tests.hardship.laws import temporary_files
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'frozenhead[ray]'")
@@ -248,3 +249,33 @@ def test_an_address_without_a_cluster_is_told_of_within_half_a_minute(
             assert "ray start --head" in err
             assert "Traceback" not in err
             assert time.monotonic() - begun < 30 or os.getloadavg()[0] > 3
+
+
+def answers(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def test_a_cluster_that_asks_for_a_token_is_reached_by_its_address_by_those_who_have_it(
+    words: Callable[..., list[str]], table: Path, short: Path, tmp_path: Path
+) -> None:
+    """`ray start` asks for one wherever its user has one, and Ray makes one for the first cluster of its own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (short / ".ray").mkdir()
+    (short / ".ray" / "auth_token").write_text("0123456789abcdef" * 4)
+    start = ("start", "--head", f"--port={port}", "--include-dashboard=false", "--num-cpus=2", "--block")
+    home = {"HOME": str(short), "RAY_TMPDIR": str(short)}
+    loopback = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+    command = [*words(table), "--engine", "ray", "--workers", "1", "--address", f"127.0.0.1:{port}"]
+    with launched(sys.executable, "-m", "ray.scripts.scripts", *start, **home, **loopback) as head:
+        head.await_(lambda: answers(port))
+        with started(*command, **loopback, HOME=str(tmp_path)) as job:
+            code, _, err = job.done()
+        assert (code, "asks for a token" in err) == (4, True), err
+        with started(*command, **loopback, **home) as job:
+            assert job.result()["computed"] == len(distinct_texts(table))

@@ -131,8 +131,6 @@ def test_the_format_of_a_source_is_told_by_its_names(tmp_path: Path) -> None:
     for source in (str(folder), "texts", "s3://bucket/folder"):
         with pytest.raises(UsageError, match="--format"):
             format_of(source, plain)
-    with pytest.raises(UsageError, match="standard input"):
-        format_of("-", plain)
 
 
 def test_a_path_is_its_own_copy_and_a_url_is_copied_with_all_that_is_below_it(tmp_path: Path) -> None:
@@ -162,3 +160,17 @@ def test_the_run_of_a_url_names_the_url(run_embed: RunEmbed, table: Path, tmp_pa
     assert [source["path"] for source in by_url["sources"]] == [table.as_uri()]
     assert by_url["sources"][0]["sha256"] == by_path["sources"][0]["sha256"]
     assert by_path["computed"] == 0
+
+
+@pytest.mark.parametrize("given", [{"data": "-"}, {"corpus": {"val": "-"}}])
+def test_standard_input_is_refused_before_it_is_read(make_options: Callable[..., Any], given: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="not standard input"):
+        make_options(engine="ray", device="auto", **given)
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:8265", "ray://head:10001", "somewhere"])
+def test_what_the_environment_names_is_checked_as_the_option_is(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(UsageError, match="RAY_ADDRESS"):
+        _ = RayOptions().cluster
+    assert RayOptions(address="auto").cluster == "auto"

@@ -227,6 +227,12 @@ def test_the_json_of_a_worker_has_its_counts_and_the_words_say_what_comes_next(
             assert "the same command without --worker makes the run" in said.out
 
 
+def test_a_worker_does_not_mind_a_run_that_it_does_not_make(run_embed: RunEmbed, table: Path) -> None:
+    run_embed()
+    table.write_text(table.read_text() + "one more cat,a\n")
+    assert run_embed(worker="0/1")["computed"] == 1
+
+
 def test_workers_leave_dropout_views_to_the_run(run_embed: RunEmbed) -> None:
     with pytest.raises(UsageError, match="--views"):
         run_embed(worker="0/2", views=2)

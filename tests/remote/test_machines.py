@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from frozenhead.cache import SpaceStore, VectorCache, text_keys
+from frozenhead.cache.remote import Remote
 from frozenhead.cache.shard import shard_name
 from frozenhead.errors import CacheDamaged, FleetError, FormatRefused, StorageError
 from frozenhead.fleet import JobNote
@@ -286,3 +287,22 @@ def test_a_note_in_any_store_is_written_once(place: str, tmp_path: Path, monkeyp
     note.remove()
     note.remove()
     assert note.read() is None
+
+
+def test_a_note_that_the_store_does_not_give_is_no_missing_note(
+    machine: Machine, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine("a")
+    cache = VectorCache(url)
+    first, other = JobNote(cache, {"job": 1}), make_space(max_length=3)
+    first.agree([make_space()])
+
+    def refused(*parts: Any) -> bytes:
+        raise StorageError("no")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Remote, "read", refused)
+        with pytest.raises(StorageError):
+            JobNote(cache, {"job": 1}).agree([other])
+    with pytest.raises(FleetError):  # and the first note stands
+        JobNote(cache, {"job": 1}).agree([other])
