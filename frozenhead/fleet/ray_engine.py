@@ -114,8 +114,11 @@ def embed_with_ray(
             batch_format="pyarrow", batch_size=None, zero_copy_batch=True,
         )  # fmt: skip
         with _failures():
-            blocks = owned.repartition(_blocks(missing, crew), keys=[OWNER]).materialize()
-            _add_up(_embed(ray, blocks, orders, crew), work, missing, listener)
+            count = _blocks(missing, crew)
+            blocks = owned.repartition(count, keys=[OWNER]).materialize()
+            # Fewer blocks than workers: Ray would start, and warn of, workers that have nothing to do.
+            busy = dataclasses.replace(crew, now=min(crew.now, count), asked=min(crew.asked, count))
+            _add_up(_embed(ray, blocks, orders, busy), work, missing, listener)
     work.seconds = time.perf_counter() - begun - work.startup_seconds
     return work
 
