@@ -43,14 +43,16 @@ def fill(
 ) -> Callable[..., tuple[RayWork, VectorCache]]:
     """`embed_with_ray` of some sources in that cluster, into a new cache."""
 
-    def run(*sources: Path | str, prefix: str | None = None, **corpus: Any) -> tuple[RayWork, VectorCache]:
+    def run(
+        *sources: Path | str, prefix: str | None = None, missing: int = 1000, **corpus: Any
+    ) -> tuple[RayWork, VectorCache]:
         monkeypatch.setattr(ray_engine, "connected", lambda *given: contextlib.nullcontext(cluster))
         cache = VectorCache(tmp_path / "cache")
         checkpoint = find_checkpoint(str(tiny_folder))
         settings = decide(EmbedSettings(precision="fp32", backend="torch", prefix=prefix), checkpoint)
         work = embed_with_ray(
             checkpoint, [str(source) for source in sources], column="text", corpus=CorpusOptions(**corpus),
-            settings=settings, cache=cache, missing=1000, options=RayOptions(workers=2, cpus_per_worker=1),
+            settings=settings, cache=cache, missing=missing, options=RayOptions(workers=2, cpus_per_worker=1),
             listener=Listener(),
         )  # fmt: skip
         return work, cache
@@ -150,10 +152,14 @@ def test_a_worker_with_another_version_is_refused_and_both_ids_are_shown(
     assert not list((tmp_path / "cache").glob("v1/*/shards"))
 
 
-def test_nothing_of_ray_is_said_on_the_terminal(fill: Fill, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("missing", [1, 1000])  # one block for two workers, or several
+def test_nothing_of_ray_is_said_on_the_terminal(
+    fill: Fill, tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, missing: int
+) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        fill(write(tmp_path / "a.csv", TRICKY))
+        fill(write(tmp_path / "a.csv", TRICKY), missing=missing)
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == []
     said = capfd.readouterr()
     assert said.out == ""
     assert said.err == ""
