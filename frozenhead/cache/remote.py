@@ -45,9 +45,12 @@ class Entry:
 
 
 def is_url(named: str | os.PathLike[str]) -> bool:
-    """Whether a cache is named by a URL. Raises `UsageError` for one that was made a `Path`, which spoils it."""
-    if isinstance(named, os.PathLike) and _COLLAPSED.match(os.fspath(named)):
-        raise UsageError(f"The cache {os.fspath(named)!r} looks like a URL made a Path. Give the URL as a string.")
+    """Whether a cache is named by a URL. Raises `UsageError` for one with a single slash, as a `Path` of it has."""
+    if _COLLAPSED.match(os.fspath(named)):
+        raise UsageError(
+            f"The cache {os.fspath(named)!r} looks like a URL with one slash. Give it as a string with two, such as "
+            "s3://bucket/folder; a folder of that name as ./..."
+        )
     return isinstance(named, str) and "://" in named
 
 

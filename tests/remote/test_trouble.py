@@ -194,9 +194,10 @@ def test_urls_that_cannot_be_used_are_refused_and_secrets_not_repeated(named: st
     assert "se/cr/et" not in str(raised.value)
 
 
-def test_a_url_made_a_path_is_refused() -> None:
-    with pytest.raises(UsageError, match="Give the URL as a string"):
-        VectorCache(Path("s3://bucket/x"))
+@pytest.mark.parametrize("named", [Path("s3://bucket/x"), "s3:/bucket/x"])
+def test_a_url_with_one_slash_is_refused(named: Path | str) -> None:
+    with pytest.raises(UsageError, match="one slash"):
+        VectorCache(named)
 
 
 def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
