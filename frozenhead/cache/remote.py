@@ -157,6 +157,7 @@ class Remote:
                     return True
                 except FileExistsError:
                     return False
+                # A store that has no such condition, or a package that takes no `mode`: then as below.
                 except (NotImplementedError, TypeError, OSError) as error:
                     if isinstance(error, OSError) and error.errno != errno.ENOSYS:
                         raise

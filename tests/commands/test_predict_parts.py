@@ -287,6 +287,7 @@ def test_a_torn_column_of_parquet_is_met_before_anything_is_written(
     data = path.read_bytes()
     path.write_bytes(data.replace(b"a note 45", b"a no\xff\xfe 45"))
     monkeypatch.setattr(module, "PART_ROWS", 10)
+    monkeypatch.setattr(streaming, "BATCH_ROWS", 10)  # or all is read before the first part is labelled
     pipe = io.BytesIO()
     with pytest.raises(DataError):
         run_predict(options_of(trained, path, head="tfidf", feature="text"), stdout=pipe)
